@@ -6,20 +6,29 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Mapping
 
 #: code -> (HTTP status, default message). The only place where a code meets its status.
 ERRORS: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
         "AccessDenied": (403, "Access Denied"),
         "AuthorizationHeaderMalformed": (400, "The authorization header that you provided is not valid."),
-        "AuthorizationQueryParametersError": (400, "The authorization query parameters that you provided are not valid."),
-        "BadDigest": (400, "The Content-MD5 or checksum value that you specified did not match what the server received."),
+        "AuthorizationQueryParametersError": (
+            400,
+            "The query parameters for authorization are not valid.",
+        ),
+        "BadDigest": (
+            400,
+            "The Content-MD5 or checksum value that you gave did not match the data received.",
+        ),
         "BadRequest": (400, "The request could not be understood."),
         "BucketAlreadyOwnedByYou": (409, "The bucket that you tried to create already exists, and you own it."),
         "BucketNotEmpty": (409, "The bucket that you tried to delete is not empty."),
-        "ConditionalRequestConflict": (409, "A conflicting operation occurred during this conditional request. Retry it."),
+        "ConditionalRequestConflict": (
+            409,
+            "A conflicting operation occurred during this conditional request.",
+        ),
         "EntityTooLarge": (400, "Your proposed upload exceeds the maximum allowed object size."),
         "EntityTooSmall": (400, "Your proposed upload is smaller than the minimum allowed object size."),
         "IllegalVersioningConfigurationException": (
@@ -69,14 +78,20 @@ ERRORS: Mapping[str, tuple[int, str]] = MappingProxyType(
         "PreconditionFailed": (412, "At least one of the preconditions that you specified did not hold."),
         "RequestHeaderSectionTooLarge": (400, "The request header section exceeds the maximum allowed size."),
         "RequestTimeTooSkewed": (403, "The difference between the request time and the server's time is too large."),
-        "RequestTimeout": (400, "Your socket connection to the server was not read from or written to within the timeout."),
+        "RequestTimeout": (
+            400,
+            "Your connection was not read from or written to within the timeout period.",
+        ),
         "ServiceUnavailable": (503, "The server cannot store anything at the moment. Reads still work."),
         "SignatureDoesNotMatch": (
             403,
             "The request signature that the server calculated does not match the signature that you provided.",
         ),
         "SlowDown": (503, "Please reduce your request rate."),
-        "XAmzContentSHA256Mismatch": (400, "The provided 'x-amz-content-sha256' header does not match what was computed."),
+        "XAmzContentSHA256Mismatch": (
+            400,
+            "The provided x-amz-content-sha256 header does not match the data.",
+        ),
     }
 )
 
@@ -114,7 +129,7 @@ class StorageError(Exception):
 
 
 class CorruptData(StorageError):
-    """Bytes on disk do not match their checksum, or a record cannot be decoded. Never served, never repaired in place."""
+    """Bytes on disk do not match their checksum, or a record cannot be decoded. Never served."""
 
 
 class BlobMissing(StorageError):
@@ -130,7 +145,7 @@ class StoreFull(StorageError):
 
 
 class CommitUnknown(StorageError):
-    """The index writer went away before it answered; the commit may or may not have happened. Re-read and compare ids."""
+    """The index writer went away before it answered; the commit may have happened or not: re-read."""
 
 
 class FormatError(StorageError):

@@ -32,7 +32,7 @@ class VersioningStatus(enum.IntEnum):
     SUSPENDED = 2
 
 
-class BucketProps(_Record):
+class BucketProps(_Record, frozen=True, array_like=True):
     """What a bucket can be told; names follow AIStore's Bprops (``cmn/api.go``)."""
 
     checksum_type: str = "xxhash"  #: one of checksums.CHECKSUM_TYPES
@@ -45,7 +45,7 @@ class BucketProps(_Record):
     versioning_status: VersioningStatus = VersioningStatus.UNSET  #: S3's own
 
 
-class Bucket(_Record):
+class Bucket(_Record, frozen=True, array_like=True):
     """The bucket's ``A`` row."""
 
     name: str
@@ -56,7 +56,7 @@ class Bucket(_Record):
     props: BucketProps
 
 
-class BucketName(_Record):
+class BucketName(_Record, frozen=True, array_like=True):
     """The root partition's ``b<name>`` row: which bucket id a name stands for."""
 
     id: bytes
@@ -72,7 +72,7 @@ class BodyKind(enum.IntEnum):
     EXTENTS = 2  #: in blobs, listed by the ``M<body id>`` row
 
 
-class Checksum(_Record):
+class Checksum(_Record, frozen=True, array_like=True):
     """An ``x-amz-checksum-*`` value.
 
     ``algorithm`` is AWS's name (``CRC32``, ``CRC32C``, ``CRC64NVME``, ``SHA1``, ``SHA256``); ``value`` the raw digest;
@@ -84,7 +84,7 @@ class Checksum(_Record):
     parts: int = 0
 
 
-class ObjectRecord(_Record):
+class ObjectRecord(_Record, frozen=True, array_like=True):
     """The ``O<key>`` row: all that LIST, HEAD and conditions need, at most about 400 bytes."""
 
     version_id: bytes  #: 16 bytes, time-ordered, unique
@@ -100,16 +100,16 @@ class ObjectRecord(_Record):
     content_type: str = ""  #: "" stands for binary/octet-stream
     parts: int = 0  #: number of parts if it was made by CompleteMultipartUpload
     long_headers: bool = False  #: the rest of the headers and the user metadata are in ``X<version id>``
-    headers: dict[str, str] = {}  #: lower-case name -> value: cache-control, content-*, expires, x-amz-meta-*; short ones
+    headers: dict[str, str] = {}  #: lower-case name -> value: cache-control, content-*, expires, x-amz-meta-*
 
 
-class Headers(_Record):
+class Headers(_Record, frozen=True, array_like=True):
     """The ``X<version id>`` row: what did not fit into the object record (same form as ``ObjectRecord.headers``)."""
 
     headers: dict[str, str]
 
 
-class Extent(_Record):
+class Extent(_Record, frozen=True, array_like=True):
     """``length`` bytes at ``offset`` of the data of a blob. A blob has exactly one owner: one body, or one part."""
 
     blob_id: bytes
@@ -117,7 +117,7 @@ class Extent(_Record):
     length: int
 
 
-class PartInfo(_Record):
+class PartInfo(_Record, frozen=True, array_like=True):
     """One part of a completed multipart object: what ``?partNumber=`` and whole-object verification need."""
 
     number: int
@@ -126,14 +126,14 @@ class PartInfo(_Record):
     checksum: Checksum | None = None
 
 
-class Body(_Record):
+class Body(_Record, frozen=True, array_like=True):
     """The ``M<body id>`` row."""
 
     extents: list[Extent]
     parts: list[PartInfo] = []
 
 
-class Upload(_Record):
+class Upload(_Record, frozen=True, array_like=True):
     """The ``U<key>00<upload id>`` row."""
 
     id: bytes
@@ -146,7 +146,7 @@ class Upload(_Record):
     checksum_full_object: bool = False  #: FULL_OBJECT rather than COMPOSITE
 
 
-class Part(_Record):
+class Part(_Record, frozen=True, array_like=True):
     """The ``P<upload id><part u16>`` row."""
 
     number: int
@@ -158,7 +158,7 @@ class Part(_Record):
     checksum: Checksum | None = None
 
 
-class Garbage(_Record):
+class Garbage(_Record, frozen=True, array_like=True):
     """The ``G<time><body id>`` row: blobs to remove once no reader can still hold their extents."""
 
     blob_ids: list[bytes]
