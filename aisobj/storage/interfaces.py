@@ -1,0 +1,158 @@
+"""What a storage engine promises. Everything S3-like is written once, in ``store``, over these two interfaces.
+
+An engine is an :class:`IIndex` (ordered rows in partitions, atomic commits) and an :class:`IBlobs` (immutable byte
+strings named by a fresh id). The embedded engine (LMDB and files) and the in-memory one implement them, and one
+contract suite (``tests/test_engine_contract.py``) runs over each.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+
+class Expect(enum.Enum):
+    """What a commit expects of a row, besides exact bytes."""
+
+    ABSENT = 0
+    PRESENT = 1
+
+
+ABSENT: Final = Expect.ABSENT
+PRESENT: Final = Expect.PRESENT
+
+#: key -> ABSENT, PRESENT or the exact bytes that the row must hold
+Expectations = Mapping[bytes, Expect | bytes]
+
+
+class CommitResult(enum.IntEnum):
+    """How a commit ended. A commit that was refused has changed nothing."""
+
+    OK = 0  #: durable, and visible to every reader that asks from now on
+    CONFLICT = 1  #: an expectation did not hold
+
+
+class ISnapshot(Interface):
+    """One unchanging view of one partition. Cheap, short-lived: the caller closes it, never across an await.
+
+    An old snapshot keeps the engine from reusing space, so none outlives one LIST page.
+    """
+
+    def get(key: bytes) -> bytes | None:  # type: ignore[misc]
+        """The row's value, or None."""
+
+    def scan(after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, bytes]]:  # type: ignore[misc]
+        """Rows (key, value) in byte order whose key starts with ``prefix`` and is greater than ``after``.
+
+        At most ``limit``; a short page is allowed, an empty one is the end.
+        """
+
+    def close() -> None:  # type: ignore[misc]
+        """Give the view back. Idempotent."""
+
+
+class IIndex(Interface):
+    """Ordered rows of bytes in partitions. A partition is named by opaque bytes: 16 for a bucket, b"" for the root.
+
+    Reads happen at once in the calling thread (they come from the memory map). Writes go to the one writer, which
+    batches them: each commit is atomic within its partition, isolated, and durable before its Deferred fires, unless
+    the engine was opened with ``sync=False``.
+    """
+
+    read_only = Attribute("str: why nothing more is written (a sync failed), or '' while writing is possible.")
+
+    def get(partition: bytes, keys: Sequence[bytes]) -> list[bytes | None]:  # type: ignore[misc]
+        """The values of several rows of one partition from one snapshot."""
+
+    def snapshot(partition: bytes) -> ISnapshot:  # type: ignore[misc]
+        """A view that shows every commit that has been answered, and none in part. The caller closes it."""
+
+    def scan(partition: bytes, after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:  # type: ignore[misc]
+        """:meth:`ISnapshot.scan` on a snapshot of its own."""
+
+    def commit(  # type: ignore[misc]
+        partition: bytes,
+        expect: Expectations,
+        put: Mapping[bytes, bytes],
+        delete: Sequence[bytes] = (),
+        add: Mapping[bytes, Sequence[int]] = {},
+    ) -> Deferred[CommitResult]:
+        """Check ``expect``, then write: all of it or nothing.
+
+        ``delete`` of an absent row is no error. ``add`` adds to a row of signed 64-bit counters (absent = zeros;
+        ``keys.encode_counters`` is its form), commutative: it never makes a conflict.
+        Errback: StoreReadOnly, StoreFull, CommitUnknown (nobody knows: re-read and compare ids).
+        """
+
+    def close() -> Deferred[None]:  # type: ignore[misc]
+        """Answer what is queued, stop the writer, release the files."""
+
+
+class IBlobWriter(Interface):
+    """One blob being written. Whoever got it ends it, by ``commit`` or by ``abort``, exactly once."""
+
+    def write(data: bytes | memoryview) -> Deferred[None] | None:  # type: ignore[misc]
+        """Append. The data is the engine's from now on (the caller must not change it).
+
+        Returns None where more may follow at once; a Deferred is back-pressure: wait for it before the next write.
+        It errbacks with StorageError (StoreFull, StoreReadOnly), after which only ``abort`` is allowed.
+        """
+
+    def commit(footer: Mapping[str, str | bytes | int]) -> Deferred[bytes]:  # type: ignore[misc]
+        """Make it durable and give it its name; fires with the fresh blob id.
+
+        ``footer`` says whose it is, for rebuilding an index: bucket (id), key, upload, part, etag, and metadata.
+        From then on the blob is *unsettled* until ``IBlobs.settle``.
+        """
+
+    def abort() -> Deferred[None]:  # type: ignore[misc]
+        """Leave no trace. Allowed after a failed write or commit. Never errbacks."""
+
+
+class IBlobReader(Interface):
+    """A range of one blob, block by block, each verified before it is handed out. Whoever got it closes it."""
+
+    def next_block() -> memoryview | None | Deferred[memoryview | None]:  # type: ignore[misc]
+        """The next bytes of the range, or None at its end; a Deferred where the disk has to be waited for.
+
+        The view is of a buffer that is used again: it is valid until the next call or ``close``.
+        Raises, or errbacks with, CorruptData, BlobMissing, StorageError.
+        """
+
+    def close() -> None:  # type: ignore[misc]
+        """Release the file and the buffer. Idempotent; allowed while a Deferred of ``next_block`` is unfired."""
+
+
+class IBlobs(Interface):
+    """Immutable byte strings, named by 16-byte time-ordered ids that are never used again."""
+
+    def writer() -> IBlobWriter:  # type: ignore[misc]
+        """Begin a blob. Raises StoreFull (free space under the reserve) or StoreReadOnly."""
+
+    def reader(blob_id: bytes, offset: int, length: int) -> Deferred[IBlobReader] | IBlobReader:  # type: ignore[misc]
+        """Read ``length`` bytes from ``offset``. Raises, or errbacks with, BlobMissing or CorruptData (bad footer)."""
+
+    def clone(blob_id: bytes) -> Deferred[bytes]:  # type: ignore[misc]
+        """A second blob with the same bytes, as cheaply as the engine can, durable; fires with its id (unsettled)."""
+
+    def settle(blob_ids: Sequence[bytes]) -> None:  # type: ignore[misc]
+        """The index now owns these blobs (or they have been removed): a crash need not look for them any more."""
+
+    def remove(blob_ids: Sequence[bytes]) -> Deferred[None]:  # type: ignore[misc]
+        """Remove; a blob that is not there is no error. Settles them too."""
+
+    def settled_before() -> bytes:  # type: ignore[misc]
+        """An id that is greater than the id of no unsettled blob: what the checkpoint row may say."""
+
+    def newer_than(blob_id: bytes) -> Deferred[list[bytes]]:  # type: ignore[misc]
+        """The ids of all blobs with a greater id, in order: what a restart compares with the index."""
+
+    def clean() -> Deferred[int]:  # type: ignore[misc]
+        """At start only: remove what a crash left half written. Fires with the number of files removed."""
+
+    def close() -> Deferred[None]:  # type: ignore[misc]
+        """Wait for running work, release everything."""
