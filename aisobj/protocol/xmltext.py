@@ -1,0 +1,41 @@
+"""How text goes into an S3 document: escaping, and what XML 1.0 cannot carry.
+
+An S3 key may hold characters that no XML 1.0 document can (U+0001..U+0008, U+000B, U+000C, U+000E..U+001F, U+FFFE,
+U+FFFF). AWS writes them as character references (``&#x1;``), which strict parsers refuse all the same, and tells
+clients to list with ``encoding-type=url`` ("ListObjectsV2", request parameters). We do as AWS does where a key must come
+back exactly, and put U+FFFD where a text is only for people to read (error documents always parse).
+"""
+
+from __future__ import annotations
+
+import re
+
+DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
+NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+
+_UNREPRESENTABLE = (*range(0x00, 0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0xFFFE, 0xFFFF)
+
+#: Carriage return is a reference because a parser would turn it into a line feed; the quote because AWS writes ETags so.
+_EXACT: dict[int, str] = {
+    **{code: f"&#x{code:X};" for code in (*_UNREPRESENTABLE, 0x0A, 0x0D)},
+    ord("&"): "&amp;",
+    ord("<"): "&lt;",
+    ord(">"): "&gt;",
+    ord('"'): "&quot;",
+}
+_READABLE: dict[int, str] = {
+    **_EXACT,
+    **dict.fromkeys((*_UNREPRESENTABLE, *range(0xD800, 0xE000)), "\N{REPLACEMENT CHARACTER}"),
+}
+
+_needs_escape = re.compile('[&<>"\x00-\x08\x0a-\x1f\ufffe\uffff]').search
+
+
+def escape(text: str) -> str:
+    """``text`` as element content from which a parser gets the same text back (see the module for what none can)."""
+    return text.translate(_EXACT) if _needs_escape(text) else text
+
+
+def escape_readable(text: str) -> str:
+    """``text`` as element content that always parses: what XML cannot carry becomes U+FFFD."""
+    return text.translate(_READABLE)
