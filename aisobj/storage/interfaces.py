@@ -42,16 +42,16 @@ class ISnapshot(Interface):
     An old snapshot keeps the engine from reusing space, so none outlives one LIST page.
     """
 
-    def get(key: bytes) -> bytes | None:  # type: ignore[misc]
+    def get(key: bytes) -> bytes | None:
         """The row's value, or None."""
 
-    def scan(after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, bytes]]:  # type: ignore[misc]
+    def scan(after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, bytes]]:
         """Rows (key, value) in byte order whose key starts with ``prefix`` and is greater than ``after``.
 
         At most ``limit``; a short page is allowed, an empty one is the end.
         """
 
-    def close() -> None:  # type: ignore[misc]
+    def close() -> None:
         """Give the view back. Idempotent."""
 
 
@@ -65,16 +65,16 @@ class IIndex(Interface):
 
     read_only = Attribute("str: why nothing more is written (a sync failed), or '' while writing is possible.")
 
-    def get(partition: bytes, keys: Sequence[bytes]) -> list[bytes | None]:  # type: ignore[misc]
+    def get(partition: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of several rows of one partition from one snapshot."""
 
-    def snapshot(partition: bytes) -> ISnapshot:  # type: ignore[misc]
+    def snapshot(partition: bytes) -> ISnapshot:
         """A view that shows every commit that has been answered, and none in part. The caller closes it."""
 
-    def scan(partition: bytes, after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:  # type: ignore[misc]
+    def scan(partition: bytes, after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """:meth:`ISnapshot.scan` on a snapshot of its own."""
 
-    def commit(  # type: ignore[misc]
+    def commit(
         partition: bytes,
         expect: Expectations,
         put: Mapping[bytes, bytes],
@@ -88,71 +88,71 @@ class IIndex(Interface):
         Errback: StoreReadOnly, StoreFull, CommitUnknown (nobody knows: re-read and compare ids).
         """
 
-    def close() -> Deferred[None]:  # type: ignore[misc]
+    def close() -> Deferred[None]:
         """Answer what is queued, stop the writer, release the files."""
 
 
 class IBlobWriter(Interface):
     """One blob being written. Whoever got it ends it, by ``commit`` or by ``abort``, exactly once."""
 
-    def write(data: bytes | memoryview) -> Deferred[None] | None:  # type: ignore[misc]
+    def write(data: bytes | memoryview) -> Deferred[None] | None:
         """Append. The data is the engine's from now on (the caller must not change it).
 
         Returns None where more may follow at once; a Deferred is back-pressure: wait for it before the next write.
         It errbacks with StorageError (StoreFull, StoreReadOnly), after which only ``abort`` is allowed.
         """
 
-    def commit(footer: Mapping[str, str | bytes | int]) -> Deferred[bytes]:  # type: ignore[misc]
+    def commit(footer: Mapping[str, str | bytes | int]) -> Deferred[bytes]:
         """Make it durable and give it its name; fires with the fresh blob id.
 
         ``footer`` says whose it is, for rebuilding an index: bucket (id), key, upload, part, etag, and metadata.
         From then on the blob is *unsettled* until ``IBlobs.settle``.
         """
 
-    def abort() -> Deferred[None]:  # type: ignore[misc]
+    def abort() -> Deferred[None]:
         """Leave no trace. Allowed after a failed write or commit. Never errbacks."""
 
 
 class IBlobReader(Interface):
     """A range of one blob, block by block, each verified before it is handed out. Whoever got it closes it."""
 
-    def next_block() -> memoryview | None | Deferred[memoryview | None]:  # type: ignore[misc]
+    def next_block() -> memoryview | Deferred[memoryview | None] | None:
         """The next bytes of the range, or None at its end; a Deferred where the disk has to be waited for.
 
         The view is of a buffer that is used again: it is valid until the next call or ``close``.
         Raises, or errbacks with, CorruptData, BlobMissing, StorageError.
         """
 
-    def close() -> None:  # type: ignore[misc]
+    def close() -> None:
         """Release the file and the buffer. Idempotent; allowed while a Deferred of ``next_block`` is unfired."""
 
 
 class IBlobs(Interface):
     """Immutable byte strings, named by 16-byte time-ordered ids that are never used again."""
 
-    def writer() -> IBlobWriter:  # type: ignore[misc]
+    def writer() -> IBlobWriter:
         """Begin a blob. Raises StoreFull (free space under the reserve) or StoreReadOnly."""
 
-    def reader(blob_id: bytes, offset: int, length: int) -> Deferred[IBlobReader] | IBlobReader:  # type: ignore[misc]
+    def reader(blob_id: bytes, offset: int, length: int) -> Deferred[IBlobReader] | IBlobReader:
         """Read ``length`` bytes from ``offset``. Raises, or errbacks with, BlobMissing or CorruptData (bad footer)."""
 
-    def clone(blob_id: bytes) -> Deferred[bytes]:  # type: ignore[misc]
+    def clone(blob_id: bytes) -> Deferred[bytes]:
         """A second blob with the same bytes, as cheaply as the engine can, durable; fires with its id (unsettled)."""
 
-    def settle(blob_ids: Sequence[bytes]) -> None:  # type: ignore[misc]
+    def settle(blob_ids: Sequence[bytes]) -> None:
         """The index now owns these blobs (or they have been removed): a crash need not look for them any more."""
 
-    def remove(blob_ids: Sequence[bytes]) -> Deferred[None]:  # type: ignore[misc]
+    def remove(blob_ids: Sequence[bytes]) -> Deferred[None]:
         """Remove; a blob that is not there is no error. Settles them too."""
 
-    def settled_before() -> bytes:  # type: ignore[misc]
+    def settled_before() -> bytes:
         """An id that is greater than the id of no unsettled blob: what the checkpoint row may say."""
 
-    def newer_than(blob_id: bytes) -> Deferred[list[bytes]]:  # type: ignore[misc]
+    def newer_than(blob_id: bytes) -> Deferred[list[bytes]]:
         """The ids of all blobs with a greater id, in order: what a restart compares with the index."""
 
-    def clean() -> Deferred[int]:  # type: ignore[misc]
+    def clean() -> Deferred[int]:
         """At start only: remove what a crash left half written. Fires with the number of files removed."""
 
-    def close() -> Deferred[None]:  # type: ignore[misc]
+    def close() -> Deferred[None]:
         """Wait for running work, release everything."""

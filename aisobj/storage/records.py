@@ -1,0 +1,63 @@
+"""How a record becomes an index row and back: one version byte, msgpack, eight bytes of XXH3.
+
+The version byte is the form of the *record*; a record only ever gains fields with defaults, so that byte changes only
+where an old record must be read by other rules. The checksum covers all before it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+from xxhash import xxh3_64_digest
+
+from aisobj.errors import CorruptData, FormatError
+from aisobj.model import Body, Bucket, BucketName, Garbage, Headers, ObjectRecord, Part, Upload
+
+VERSION = b"\x01"
+_CHECKSUM = 8
+
+_encoder = msgspec.msgpack.Encoder()
+_decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {
+    kind: msgspec.msgpack.Decoder(kind)
+    for kind in (Bucket, BucketName, ObjectRecord, Headers, Body, Upload, Part, Garbage)
+}
+
+R = TypeVar("R", Bucket, BucketName, ObjectRecord, Headers, Body, Upload, Part, Garbage)
+
+
+def encode(record: Bucket | BucketName | ObjectRecord | Headers | Body | Upload | Part | Garbage) -> bytes:
+    """A stored record as bytes."""
+    data = VERSION + _encoder.encode(record)
+    return data + xxh3_64_digest(data)
+
+
+def decode(kind: type[R], row: bytes) -> R:
+    """The record in a row.
+
+    :raises CorruptData: the checksum does not match, or it is no such record.
+    :raises FormatError: a newer release wrote it.
+    """
+    payload = unseal(row)
+    try:
+        record: R = _decoders[kind].decode(payload)
+    except msgspec.MsgspecError as error:
+        raise CorruptData(f"not a {kind.__name__}: {error}") from None
+    return record
+
+
+def seal(data: bytes) -> bytes:
+    """Plain bytes (an inline body) in the form of a row."""
+    data = VERSION + data
+    return data + xxh3_64_digest(data)
+
+
+def unseal(row: bytes) -> memoryview:
+    """What ``seal`` was given. Raises as :func:`decode` does."""
+    view = memoryview(row)
+    data = view[:-_CHECKSUM]
+    if len(row) <= _CHECKSUM or xxh3_64_digest(data) != view[-_CHECKSUM:]:
+        raise CorruptData("a row does not match its checksum")
+    if row[:1] != VERSION:
+        raise FormatError(f"a row of format {row[0]}, which this release does not read")
+    return data[1:]
