@@ -2,20 +2,21 @@
 
 An S3 key may hold characters that no XML 1.0 document can (U+0001..U+0008, U+000B, U+000C, U+000E..U+001F, U+FFFE,
 U+FFFF). AWS writes them as character references (``&#x1;``), which strict parsers refuse all the same, and tells
-clients to list with ``encoding-type=url`` ("ListObjectsV2", request parameters). We do as AWS does where a key must come
-back exactly, and put U+FFFD where a text is only for people to read (error documents always parse).
+clients to list with ``encoding-type=url`` ("ListObjectsV2", request parameters). We do as AWS does where a key must
+come back exactly, and put U+FFFD where a text is only for people to read (error documents always parse).
 """
 
 from __future__ import annotations
 
 import re
+from urllib.parse import quote_from_bytes
 
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 _UNREPRESENTABLE = (*range(0x00, 0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0xFFFE, 0xFFFF)
 
-#: Carriage return is a reference because a parser would turn it into a line feed; the quote because AWS writes ETags so.
+#: Carriage return is a reference because a parser would turn it into a line feed, the quote because AWS does so.
 _EXACT: dict[int, str] = {
     **{code: f"&#x{code:X};" for code in (*_UNREPRESENTABLE, 0x0A, 0x0D)},
     ord("&"): "&amp;",
@@ -29,6 +30,17 @@ _READABLE: dict[int, str] = {
 }
 
 _needs_escape = re.compile('[&<>"\x00-\x08\x0a-\x1f\ufffe\uffff]').search
+
+
+_is_plain = re.compile(rb"[A-Za-z0-9_.~/-]*").fullmatch
+
+
+def url_encode(key: bytes) -> str:
+    """``key`` as ``encoding-type=url`` shows it: UTF-8, percent-encoded, ``/`` kept, a space as ``%20``.
+
+    ``%20`` rather than ``+`` because it decodes alike with and without form decoding. The result needs no escaping.
+    """
+    return key.decode("ascii") if _is_plain(key) else quote_from_bytes(key, "/")
 
 
 def escape(text: str) -> str:
