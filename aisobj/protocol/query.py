@@ -1,0 +1,95 @@
+"""The query of a request target, decoded once and strictly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from urllib.parse import unquote_to_bytes
+
+from aisobj.errors import S3Error
+
+_bad_escape = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
+
+
+class Query:
+    """Decoded parameters in the order of the request. Names are text, values bytes of valid UTF-8.
+
+    Where a name comes twice the first one counts; signatures are checked over the raw query, not over this.
+    """
+
+    __slots__ = ("_first", "pairs")
+
+    def __init__(self, pairs: tuple[tuple[str, bytes], ...]) -> None:
+        self.pairs = pairs
+        self._first = dict(reversed(pairs))
+
+    def __bool__(self) -> bool:
+        return bool(self.pairs)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._first
+
+    def names(self) -> Collection[str]:
+        """The parameters' names, each once."""
+        return self._first.keys()
+
+    def get_bytes(self, name: str) -> bytes | None:
+        """The value, b"" where the name stands alone (``?acl``), or None."""
+        return self._first.get(name)
+
+    def get(self, name: str) -> str | None:
+        """The value as text, "" where the name stands alone, or None."""
+        value = self._first.get(name)
+        return None if value is None else value.decode()
+
+    def hoisted(self) -> list[tuple[bytes, bytes]]:
+        """``x-amz-*`` headers that a presigning SDK moved into the query, lower-case names, without the signature's.
+
+        AWS treats them as the headers they were (``x-amz-meta-*``, ``x-amz-acl``, ...).
+        """
+        if not self.pairs:
+            return []
+        lower = ((name.lower(), value) for name, value in self.pairs)
+        return [(name.encode(), value) for name, value in lower if name.startswith("x-amz-") and name not in _SIGNATURE]
+
+
+#: What SigV4 itself puts into a query, lower-case ("Authenticating Requests: Using Query Parameters").
+_SIGNATURE = frozenset(
+    f"x-amz-{name}"
+    for name in (
+        "algorithm",
+        "credential",
+        "date",
+        "expires",
+        "signedheaders",
+        "signature",
+        "security-token",
+        "content-sha256",
+        "user-agent",
+    )
+)
+
+EMPTY = Query(())
+
+
+def parse_query(raw: bytes) -> Query:
+    """Decode what follows the ``?`` of a request target (b"" if nothing does).
+
+    ``+`` is a space, as AWS and every SDK's encoder have it. Raises InvalidURI for a bad ``%`` escape or for bytes that
+    are not UTF-8.
+    """
+    if not raw:
+        return EMPTY
+    if _bad_escape(raw):
+        raise S3Error("InvalidURI", "The query string has an invalid percent escape.")
+    pairs = []
+    try:
+        for piece in raw.replace(b"+", b" ").split(b"&"):
+            if piece:
+                name, _, value = piece.partition(b"=")
+                value = unquote_to_bytes(value)
+                value.decode()
+                pairs.append((unquote_to_bytes(name).decode(), value))
+    except UnicodeDecodeError:
+        raise S3Error("InvalidURI", "The query string is not valid UTF-8.") from None
+    return Query(tuple(pairs))
