@@ -177,3 +177,11 @@ class Principal(msgspec.Struct, frozen=True):
     name: str
     access_key: str = ""
     anonymous: bool = False
+
+
+class Attributes(msgspec.Struct, frozen=True):
+    """What a client says about an object besides its bytes; see ``ObjectRecord`` for the fields."""
+
+    content_type: str = ""
+    headers: dict[str, str] = {}
+    checksum: Checksum | None = None

@@ -130,6 +130,8 @@ class IBlobReader(Interface):
 class IBlobs(Interface):
     """Immutable byte strings, named by 16-byte time-ordered ids that are never used again."""
 
+    read_only = Attribute("str: why nothing more is written (a sync failed), or '' while writing is possible.")
+
     def writer() -> IBlobWriter:
         """Begin a blob. Raises StoreFull (free space under the reserve) or StoreReadOnly."""
 

@@ -1,0 +1,157 @@
+"""What the parts of the store share: the two engines, the clock, and one way to commit.
+
+A :class:`Changes` collects what one S3 operation writes; :meth:`Engine.commit` sends it and settles blobs afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from aisobj.errors import CommitUnknown, S3Error, StoreFull, StoreReadOnly
+from aisobj.model import Body, BodyKind, Bucket, BucketName, BucketState, Garbage, ObjectRecord
+from aisobj.storage import keys, records
+from aisobj.storage.ids import IdMaker
+from aisobj.storage.interfaces import CommitResult, Expect, IBlobs, IIndex, ISnapshot
+
+#: How often a write that lost a race tries again before it gives up with 503 SlowDown.
+ATTEMPTS = 64
+
+RETRY_AFTER = {"Retry-After": "1"}
+
+T = TypeVar("T")
+
+
+class Changes:
+    """One atomic commit in the making, within one bucket's partition."""
+
+    __slots__ = ("add", "delete", "expect", "partition", "put")
+
+    def __init__(self, partition: bytes) -> None:
+        self.partition = partition
+        self.expect: dict[bytes, Expect | bytes] = {}
+        self.put: dict[bytes, bytes] = {}
+        self.delete: list[bytes] = []
+        self.add: dict[bytes, tuple[int, ...]] = {}
+
+    def expect_row(self, key: bytes, row: bytes | None) -> None:
+        """The row must still be what was read."""
+        self.expect[key] = Expect.ABSENT if row is None else row
+
+    def only(self, key: bytes) -> Changes:
+        """The same commit without what it expects of other rows than ``key``."""
+        self.expect = {key: self.expect[key]}
+        return self
+
+    def count(self, objects: int, size: int) -> None:
+        """Add to the bucket's counters."""
+        if objects or size:
+            self.add[keys.COUNTERS] = (objects, size)
+
+    def own_blobs(self, owner: bytes, blob_ids: list[bytes]) -> None:
+        """The index now says whose these blobs are; a restart leaves them alone."""
+        for blob_id in blob_ids:
+            self.put[keys.BLOB + blob_id] = owner
+
+    def discard_blobs(self, time_ns: int, owner: bytes, blob_ids: list[bytes]) -> None:
+        """Nobody owns these blobs any more: unlink them once no reader can hold their extents."""
+        if blob_ids:
+            self.put[keys.garbage(time_ns, owner)] = records.encode(Garbage(blob_ids))
+            self.delete.extend(keys.BLOB + blob_id for blob_id in blob_ids)
+
+    def discard_object(self, time_ns: int, record: ObjectRecord, snapshot: ISnapshot) -> None:
+        """Drop what hangs on a record that is replaced or deleted: body, long headers, counters are the caller's."""
+        if record.long_headers:
+            self.delete.append(keys.HEADERS + record.version_id)
+        if record.body_kind is BodyKind.INLINE:
+            self.delete.append(keys.INLINE + record.body_id)
+        elif record.body_kind is BodyKind.EXTENTS:
+            row = snapshot.get(keys.BODY + record.body_id)
+            if row is not None:  # else: the record changed since, and the commit will be refused
+                self.delete.append(keys.BODY + record.body_id)
+                self.discard_blobs(time_ns, record.body_id, blob_ids(records.decode(Body, row)))
+
+
+def blob_ids(body: Body) -> list[bytes]:
+    """The blobs of a body, each once, in order."""
+    return list(dict.fromkeys(extent.blob_id for extent in body.extents))
+
+
+class Engine:
+    """Index, blobs and ids, as the store's parts use them.
+
+    :param inline_limit: bodies of at most this many bytes live in the index (measured: ``docs/performance.md``).
+    """
+
+    def __init__(self, index: IIndex, blobs: IBlobs, ids: IdMaker, clock: IReactorTime, inline_limit: int) -> None:
+        self.index = index
+        self.blobs = blobs
+        self.ids = ids
+        self.clock = clock
+        self.inline_limit = inline_limit
+
+    async def sleep(self, seconds: float) -> None:
+        await deferLater(self.clock, seconds)
+
+    def bucket_id(self, name: str) -> bytes:
+        """The id a name stands for. Raises NoSuchBucket."""
+        row = self.index.get(keys.ROOT, (keys.bucket_name(name),))[0]
+        if row is None:
+            raise no_such_bucket(name)
+        return records.decode(BucketName, row).id
+
+    def live_bucket(self, row: bytes | None, name: str) -> Bucket:
+        """The bucket in an ``A`` row. Raises NoSuchBucket where it is deleted."""
+        if row is not None:
+            bucket = records.decode(Bucket, row)
+            if bucket.state is not BucketState.DELETED:
+                return bucket
+        raise no_such_bucket(name)
+
+    async def commit(self, changes: Changes) -> bool:
+        """True: durable. False: an expectation did not hold and nothing was written.
+
+        :raises S3Error: SlowDown (no space), ServiceUnavailable (read-only).
+        :raises CommitUnknown: nobody knows.
+        """
+        try:
+            result = await self.index.commit(
+                changes.partition, changes.expect, changes.put, changes.delete, changes.add
+            )
+        except StoreFull as error:
+            raise slow_down(error) from error
+        except StoreReadOnly as error:
+            raise S3Error("ServiceUnavailable") from error
+        return result is CommitResult.OK
+
+    async def retry(self, attempt: Callable[[], Awaitable[T | None]]) -> T:
+        """Run ``attempt`` until it does not lose a race (returns other than None)."""
+        for _ in range(ATTEMPTS):
+            outcome = await attempt()
+            if outcome is not None:
+                return outcome
+        raise S3Error("SlowDown", "Too many writers contend for this key.", headers=RETRY_AFTER)
+
+    async def commit_or_find(self, changes: Changes, key: bytes, mine: Callable[[bytes | None], bool]) -> bool:
+        """:meth:`commit`; where nobody knows how it ended, look whether row ``key`` is what this commit wrote.
+
+        :raises CommitUnknown: it is not; the client has to ask again.
+        """
+        try:
+            return await self.commit(changes)
+        except CommitUnknown:
+            if mine(self.index.get(changes.partition, (key,))[0]):
+                return True
+            raise
+
+
+def no_such_bucket(name: str) -> S3Error:
+    return S3Error("NoSuchBucket", BucketName=name)
+
+
+def slow_down(error: StoreFull) -> S3Error:
+    """No space: the object that was there stays, deletes still work."""
+    return S3Error("SlowDown", "There is not enough free space to store this.", headers=RETRY_AFTER)

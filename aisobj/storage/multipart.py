@@ -1,0 +1,342 @@
+"""Multipart uploads: parts are bodies of their own, and completing an upload is one index transaction.
+
+Every change of an upload's parts adds to its parts counter (row ``P<upload id>`` without a part number), and Complete
+and Abort expect the counter that they read: no part slips in between reading the parts and consuming them.
+
+Rules: AWS "CompleteMultipartUpload", "UploadPart", "Amazon S3 multipart upload limits".
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from aisobj import checksums
+from aisobj.errors import CommitUnknown, S3Error
+from aisobj.model import (
+    Attributes,
+    Body,
+    Bucket,
+    Checksum,
+    Extent,
+    ObjectRecord,
+    Part,
+    PartInfo,
+    Upload,
+)
+from aisobj.protocol.conditions import WritePrecondition
+from aisobj.storage import keys, records
+from aisobj.storage.bodies import BodyWriter, WrittenBody
+from aisobj.storage.engine import Changes, Engine, blob_ids
+from aisobj.storage.interfaces import Expect, ISnapshot
+from aisobj.storage.objects import NewBody, Objects
+
+MIN_PART_SIZE = 5 << 20
+MAX_OBJECT_SIZE = 5 << 40
+_PAGE = 1000
+
+
+class Chosen(NamedTuple):
+    """A part as CompleteMultipartUpload names it: number, ETag without quotes, and its checksum if it was given."""
+
+    number: int
+    etag: str
+    checksum: Checksum | None = None
+
+
+class Uploads:
+    """Every operation on multipart uploads. What it raises to clients is S3Error."""
+
+    def __init__(self, engine: Engine, objects: Objects) -> None:
+        self._engine = engine
+        self._objects = objects
+
+    async def create(
+        self, bucket: Bucket, key: bytes, owner: str, attributes: Attributes, algorithm: str, full_object: bool
+    ) -> Upload:
+        """CreateMultipartUpload."""
+        engine = self._engine
+
+        async def attempt() -> Upload | None:
+            seen = await self._objects.look(bucket.name, key)
+            seen.snapshot.close()
+            upload = Upload(
+                id=engine.ids.make(),
+                initiated=engine.ids.time(),
+                owner=owner,
+                checksum_type=seen.bucket.props.checksum_type,
+                content_type=attributes.content_type,
+                headers=attributes.headers,
+                checksum_algorithm=algorithm,
+                checksum_full_object=full_object,
+            )
+            row_key = keys.upload(key, upload.id)
+            changes = _active(seen.changes)
+            changes.put[row_key] = row = records.encode(upload)
+            done = await engine.commit_or_find(changes, row_key, lambda found: found == row)
+            return upload if done else None
+
+        return await engine.retry(attempt)
+
+    def get(self, bucket: Bucket, key: bytes, upload_id: str) -> Upload:
+        """Raises NoSuchUpload."""
+        row = self._engine.index.get(bucket.id, (keys.upload(key, _parse_id(upload_id)),))[0]
+        if row is None:
+            raise no_such_upload(upload_id)
+        return records.decode(Upload, row)
+
+    def writer(self, upload: Upload, digests: Iterable[str], size: int | None) -> BodyWriter:
+        """Begin to store a part; the caller ends it and gives the result to ``put_part``."""
+        if upload.checksum_algorithm:
+            digests = (*digests, upload.checksum_algorithm)
+        return BodyWriter(self._engine, upload.checksum_type, digests, size, inline=False)
+
+    async def put_part(
+        self, bucket: Bucket, key: bytes, upload: Upload, number: int, body: WrittenBody, checksum: Checksum | None
+    ) -> Part:
+        """UploadPart: the body becomes part ``number``, in place of what was there. The body is consumed."""
+        if checksum is None and upload.checksum_algorithm:
+            checksum = Checksum(upload.checksum_algorithm, body.digests.raw(upload.checksum_algorithm))
+        digest = body.digests.raw(upload.checksum_type)
+        return await self.put_extents(bucket, key, upload, number, body.extents, body.size, digest, checksum)
+
+    async def put_extents(
+        self,
+        bucket: Bucket,
+        key: bytes,
+        upload: Upload,
+        number: int,
+        extents: list[Extent],
+        size: int,
+        digest: bytes,
+        checksum: Checksum | None,
+    ) -> Part:
+        """As :meth:`put_part`, for bytes that are in blobs already. The blobs are consumed."""
+        engine = self._engine
+        version = engine.ids.make()
+        etag = checksums.etag(upload.checksum_type, digest.hex(), version)
+        part = Part(number, size, engine.ids.time(), etag, digest, extents, checksum)
+        row_key, row = keys.part(upload.id, number), records.encode(part)
+
+        async def attempt() -> Part | None:
+            seen = await self._objects.look(bucket.name, key)
+            seen.snapshot.close()
+            changes = _active(seen.changes)
+            upload_row, old_row = engine.index.get(bucket.id, (keys.upload(key, upload.id), row_key))
+            if upload_row is None:
+                raise no_such_upload(upload.id.hex())
+            changes.expect[keys.upload(key, upload.id)] = Expect.PRESENT
+            changes.expect_row(row_key, old_row)
+            changes.put[row_key] = row
+            changes.add[_parts_counter(upload.id)] = (1,)
+            if old_row is not None:
+                old = records.decode(Part, old_row)
+                changes.discard_blobs(engine.ids.time(), version, blob_ids(Body(old.extents)))
+            changes.own_blobs(upload.id, blob_ids(Body(extents)))
+            return part if await engine.commit_or_find(changes, row_key, lambda found: found == row) else None
+
+        try:
+            await engine.retry(attempt)
+        except CommitUnknown:
+            raise
+        except BaseException:
+            await engine.blobs.remove(blob_ids(Body(extents)))
+            raise
+        engine.blobs.settle(blob_ids(Body(extents)))
+        return part
+
+    async def complete(
+        self,
+        bucket: Bucket,
+        key: bytes,
+        upload_id: str,
+        chosen: Sequence[Chosen],
+        precondition: WritePrecondition,
+        checksum: Checksum | None = None,
+        size: int | None = None,
+    ) -> tuple[Bucket, ObjectRecord]:
+        """CompleteMultipartUpload. Moves no data, and may be asked again after it was done (the answer got lost).
+
+        :param checksum: the whole object's, as the client gave it; BadDigest where it differs.
+        :param size: ``x-amz-mp-object-size``.
+        :raises S3Error: NoSuchUpload, InvalidPart, InvalidPartOrder, EntityTooSmall, EntityTooLarge, BadDigest,
+            InvalidRequest, and what ``precondition`` raises.
+        """
+        numbers = [part.number for part in chosen]
+        if any(b <= a for a, b in itertools.pairwise(numbers)):
+            raise S3Error("InvalidPartOrder")
+        engine = self._engine
+
+        async def attempt() -> tuple[Bucket, ObjectRecord] | None:
+            snapshot = engine.index.snapshot(bucket.id)
+            try:
+                upload_row = snapshot.get(keys.upload(key, _parse_id(upload_id)))
+                if upload_row is None:
+                    return self._completed_before(bucket, key, upload_id, snapshot)
+                upload = records.decode(Upload, upload_row)
+                counter = snapshot.get(_parts_counter(upload.id))
+                stored = self._parts(snapshot, upload.id)
+            finally:
+                snapshot.close()
+            used = _choose(stored, chosen)
+            new = _new_body(upload, used, size)
+            whole = _whole_checksum(upload, used, checksum)
+            left = [part for number, part in stored.items() if number not in numbers]
+
+            def consume(changes: Changes) -> None:
+                changes.expect_row(keys.upload(key, upload.id), upload_row)
+                changes.expect_row(_parts_counter(upload.id), counter)
+                _drop_upload(changes, key, upload, stored)
+                changes.discard_blobs(engine.ids.time(), upload.id, _blobs_of(left))
+
+            attributes = Attributes(upload.content_type, upload.headers, whole)
+            return await self._objects.replace_once(bucket.name, key, attributes, precondition.check, new, consume)
+
+        return await engine.retry(attempt)
+
+    async def abort(self, bucket: Bucket, key: bytes, upload_id: str) -> None:
+        """AbortMultipartUpload. Raises NoSuchUpload."""
+        engine = self._engine
+        row_key = keys.upload(key, _parse_id(upload_id))
+
+        async def attempt() -> bool | None:
+            snapshot = engine.index.snapshot(bucket.id)
+            try:
+                upload_row = snapshot.get(row_key)
+                if upload_row is None:
+                    raise no_such_upload(upload_id)
+                upload = records.decode(Upload, upload_row)
+                counter = snapshot.get(_parts_counter(upload.id))
+                stored = self._parts(snapshot, upload.id)
+            finally:
+                snapshot.close()
+            changes = Changes(bucket.id)
+            changes.expect_row(row_key, upload_row)
+            changes.expect_row(_parts_counter(upload.id), counter)
+            _drop_upload(changes, key, upload, stored)
+            changes.discard_blobs(engine.ids.time(), upload.id, _blobs_of(stored.values()))
+            return True if await engine.commit_or_find(changes, row_key, lambda found: found is None) else None
+
+        await engine.retry(attempt)
+
+    def parts(self, bucket: Bucket, upload: Upload, after: int, limit: int) -> tuple[list[Part], bool]:
+        """ListParts: parts with a greater number, at most ``limit``, and whether there are more."""
+        start = keys.part(upload.id, after)
+        rows = self._engine.index.scan(bucket.id, start, keys.PART + upload.id, limit + 1)
+        found = [records.decode(Part, row) for _, row in rows]
+        return found[:limit], len(found) > limit
+
+    def _parts(self, snapshot: ISnapshot, upload_id: bytes) -> dict[int, Part]:
+        found: dict[int, Part] = {}
+        after = _parts_counter(upload_id)
+        while True:
+            page = list(snapshot.scan(after, keys.PART + upload_id, _PAGE))
+            if not page:
+                return found
+            after = page[-1][0]
+            for row_key, row in page:
+                found[keys.part_number(row_key)] = records.decode(Part, row)
+
+    def _completed_before(
+        self, bucket: Bucket, key: bytes, upload_id: str, snapshot: ISnapshot
+    ) -> tuple[Bucket, ObjectRecord]:
+        """The object that this upload became, while it is still the current one. Raises NoSuchUpload."""
+        row = snapshot.get(keys.OBJECT + key)
+        if row is not None:
+            record = records.decode(ObjectRecord, row)
+            if record.body_id == _parse_id(upload_id):
+                return bucket, record
+        raise no_such_upload(upload_id)
+
+
+def no_such_upload(upload_id: str) -> S3Error:
+    return S3Error("NoSuchUpload", UploadId=upload_id)
+
+
+def _parse_id(text: str) -> bytes:
+    try:
+        identifier = bytes.fromhex(text)
+    except ValueError:
+        identifier = b""
+    if len(identifier) != 16 or identifier.hex() != text:
+        raise no_such_upload(text)
+    return identifier
+
+
+def _parts_counter(upload_id: bytes) -> bytes:
+    return keys.PART + upload_id
+
+
+def _active(changes: Changes) -> Changes:
+    """Only the bucket's state matters here, not the object that is now under the key."""
+    return changes.only(keys.BUCKET)
+
+
+def _blobs_of(parts: Iterable[Part]) -> list[bytes]:
+    return [extent.blob_id for part in parts for extent in part.extents]
+
+
+def _drop_upload(changes: Changes, key: bytes, upload: Upload, stored: dict[int, Part]) -> None:
+    changes.delete.append(keys.upload(key, upload.id))
+    changes.delete.append(_parts_counter(upload.id))
+    changes.delete.extend(keys.part(upload.id, number) for number in stored)
+
+
+def _choose(stored: dict[int, Part], chosen: Sequence[Chosen]) -> list[Part]:
+    """The stored parts that the client names. AWS compares ETags, and sizes of all parts but the last."""
+    used: list[Part] = []
+    for want in chosen:
+        part = stored.get(want.number)
+        if part is None or part.etag != want.etag:
+            raise S3Error("InvalidPart", PartNumber=str(want.number), ETag=want.etag)
+        if want.checksum is not None and (part.checksum is None or part.checksum != want.checksum):
+            raise S3Error("InvalidPart", PartNumber=str(want.number), ETag=want.etag)
+        used.append(part)
+    for part in used[:-1]:
+        if part.size < MIN_PART_SIZE:
+            raise S3Error(
+                "EntityTooSmall",
+                ProposedSize=str(part.size),
+                MinSizeAllowed=str(MIN_PART_SIZE),
+                PartNumber=str(part.number),
+                ETag=part.etag,
+            )
+    return used
+
+
+def _new_body(upload: Upload, used: Sequence[Part], size: int | None) -> NewBody:
+    total = sum(part.size for part in used)
+    if total > MAX_OBJECT_SIZE:
+        raise S3Error("EntityTooLarge", ProposedSize=str(total), MaxSizeAllowed=str(MAX_OBJECT_SIZE))
+    if size is not None and size != total:
+        raise S3Error("InvalidRequest", "The provided x-amz-mp-object-size does not match the size of the parts.")
+    digests = [part.digest for part in used]
+    return NewBody(
+        size=total,
+        etag=lambda version: checksums.multipart_etag(upload.checksum_type, digests, version),
+        checksum_type=upload.checksum_type,
+        checksum_value="",
+        body=Body(
+            [extent for part in used for extent in part.extents],
+            [PartInfo(part.number, part.size, part.digest, part.checksum) for part in used],
+        ),
+        owner=upload.id,
+        parts=len(used),
+    )
+
+
+def _whole_checksum(upload: Upload, used: Sequence[Part], given: Checksum | None) -> Checksum | None:
+    """The object's x-amz-checksum: from the parts' own, never from the data."""
+    algorithm = upload.checksum_algorithm
+    values = [(part.checksum, part.size) for part in used]
+    if not algorithm or any(value is None or value.algorithm != algorithm for value, _ in values):
+        return None
+    known = [(value.value, size) for value, size in values if value is not None]
+    if upload.checksum_full_object:
+        whole = Checksum(algorithm, checksums.combine_full_object(algorithm, known))
+    else:
+        whole = checksums.composite(algorithm, [value for value, _ in known])
+    if given is not None and (given.algorithm, given.value) != (whole.algorithm, whole.value):
+        raise S3Error("BadDigest")
+    return whole

@@ -1,0 +1,331 @@
+"""Objects: fetch, put, delete, copy, list. Conditions are decided where they are committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from aisobj import checksums
+from aisobj.errors import CommitUnknown, CorruptData, S3Error
+from aisobj.model import (
+    Attributes,
+    Body,
+    BodyKind,
+    Bucket,
+    BucketState,
+    Headers,
+    ObjectRecord,
+    PartInfo,
+)
+from aisobj.protocol.conditions import WritePrecondition
+from aisobj.protocol.listing import Page, list_page
+from aisobj.storage import keys, records
+from aisobj.storage.bodies import BodyWriter, ExtentSource, VerifyingSource, WrittenBody
+from aisobj.storage.buckets import Buckets
+from aisobj.storage.engine import Changes, Engine, blob_ids
+from aisobj.storage.ids import id_time
+from aisobj.storage.interfaces import ISnapshot
+
+#: User metadata and headers up to this many bytes stay in the object's record, longer ones in a row of their own.
+SHORT_HEADERS = 160
+
+
+class Found(NamedTuple):
+    """An object as one snapshot of the index shows it."""
+
+    bucket: Bucket
+    key: bytes
+    record: ObjectRecord
+    inline: memoryview | None  #: the whole body, where it is in the index (or empty)
+    body: Body | None  #: where it is, otherwise
+
+
+class Seen(NamedTuple):
+    """The state that a write was decided on: what the commit expects to find still."""
+
+    bucket: Bucket
+    changes: Changes
+    current: ObjectRecord | None
+    snapshot: ISnapshot
+
+
+class NewBody(NamedTuple):
+    """What a record says of its body; either ``inline`` or ``body`` or neither (empty)."""
+
+    size: int
+    etag: Callable[[bytes], str]  #: version id -> ETag (type none has the version in it)
+    checksum_type: str
+    checksum_value: str
+    inline: bytes | None = None
+    body: Body | None = None
+    owner: bytes = b""  #: the body id, where it must be a given one (an upload's)
+    parts: int = 0
+
+
+#: Decides on the record that is there now, or None; raises S3Error to refuse.
+Check = Callable[[ObjectRecord | None], None]
+
+
+class ObjectRows:
+    """The current versions of a snapshot, as ``list_page`` scans them; a row is decoded when it is used."""
+
+    def __init__(self, snapshot: ISnapshot) -> None:
+        self._snapshot = snapshot
+
+    def scan(self, after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, bytes]]:
+        for row_key, row in self._snapshot.scan(keys.OBJECT + after, keys.OBJECT + prefix, limit):
+            yield row_key[1:], row
+
+
+class Objects:
+    """Every operation on objects. S3Error is for the client; a StorageError, as CorruptData, makes a 500."""
+
+    def __init__(self, engine: Engine, buckets: Buckets) -> None:
+        self._engine = engine
+        self._buckets = buckets
+
+    # reading ----------------------------------------------------------------------------------------------------
+
+    def fetch(self, name: str, key: bytes, with_body: bool = True) -> Found:
+        """The current version. Raises NoSuchBucket, NoSuchKey, CorruptData. Does not wait."""
+        engine = self._engine
+        snapshot = engine.index.snapshot(engine.bucket_id(name))
+        try:
+            bucket = engine.live_bucket(snapshot.get(keys.BUCKET), name)
+            row = snapshot.get(keys.OBJECT + key)
+            if row is None:
+                raise no_such_key(key)
+            record = records.decode(ObjectRecord, row)
+            if not with_body:
+                return Found(bucket, key, record, None, None)
+            if record.body_kind is BodyKind.INLINE:
+                data = records.unseal(_present(snapshot.get(keys.INLINE + record.body_id)))
+                return Found(bucket, key, record, data, None)
+            if record.body_kind is BodyKind.EXTENTS:
+                body = records.decode(Body, _present(snapshot.get(keys.BODY + record.body_id)))
+                return Found(bucket, key, record, None, body)
+            return Found(bucket, key, record, memoryview(b""), None)
+        finally:
+            snapshot.close()
+
+    def headers(self, bucket: Bucket, record: ObjectRecord) -> dict[str, str]:
+        """Stored headers and user metadata, wherever they are."""
+        if not record.long_headers:
+            return record.headers
+        row = self._engine.index.get(bucket.id, (keys.HEADERS + record.version_id,))[0]
+        return record.headers if row is None else records.decode(Headers, row).headers
+
+    async def open(self, found: Found, offset: int, length: int) -> ExtentSource | VerifyingSource:
+        """A range of a body that is in extents; the caller closes it. Raises BlobMissing: fetch again."""
+        assert found.body is not None
+        source = ExtentSource(self._engine, found.body.extents, offset, length)
+        await source.open()
+        if found.bucket.props.validate_warm_get and length == found.record.size:
+            expected = _expected_digests(found.record, found.body)
+            if expected:
+                return VerifyingSource(source, found.record.checksum_type, expected)
+        return source
+
+    def check_inline(self, found: Found) -> None:
+        """What ``validate_warm_get`` asks for, for a body in the index. Raises CorruptData."""
+        if found.bucket.props.validate_warm_get and found.inline is not None and found.record.checksum_value:
+            digest = checksums.new_digest(found.record.checksum_type)
+            digest.update(found.inline)
+            if digest.hexdigest() != found.record.checksum_value:
+                raise CorruptData(f"the {found.record.checksum_type} of a whole object does not match")
+
+    def list(self, name: str, prefix: bytes, delimiter: bytes, after: bytes, limit: int) -> Page[ObjectRecord]:
+        """A page of a listing, from one snapshot. Raises NoSuchBucket."""
+        engine = self._engine
+        snapshot = engine.index.snapshot(engine.bucket_id(name))
+        try:
+            engine.live_bucket(snapshot.get(keys.BUCKET), name)
+            return list_page(ObjectRows(snapshot), prefix, delimiter, after, limit)
+        finally:
+            snapshot.close()
+
+    # writing ----------------------------------------------------------------------------------------------------
+
+    def writer(self, bucket: Bucket, digests: Iterable[str], size: int | None) -> BodyWriter:
+        """Begin to store a body; the caller ends it, and gives the result to ``put`` or ``discard``."""
+        return BodyWriter(self._engine, bucket.props.checksum_type, digests, size)
+
+    async def discard(self, body: WrittenBody) -> None:
+        """Drop a body that will belong to nobody."""
+        if body.extents:
+            await self._engine.blobs.remove([extent.blob_id for extent in body.extents])
+
+    async def put(
+        self,
+        name: str,
+        key: bytes,
+        body: WrittenBody,
+        attributes: Attributes,
+        precondition: WritePrecondition,
+        seen: bytes = b"",
+    ) -> tuple[Bucket, ObjectRecord]:
+        """Make a written body the object. The body is consumed, whether this succeeds or raises.
+
+        :param seen: the version that ``precondition`` held for when the request began; with If-Match, another one that
+            it holds for too is a conflict (ConditionalRequestConflict), as somebody wrote in between.
+        """
+        kind = body.checksum_type
+        value = body.digests.hex(kind)
+        stored = Body(body.extents) if body.extents else None
+        new = NewBody(body.size, lambda version: checksums.etag(kind, value, version), kind, value, body.inline, stored)
+
+        def check(current: ObjectRecord | None) -> None:
+            precondition.check(current)
+            if seen and precondition.if_match and current is not None and current.version_id != seen:
+                raise S3Error("ConditionalRequestConflict")
+
+        try:
+            return await self.replace(name, key, attributes, check, new)
+        except CommitUnknown:
+            raise
+        except BaseException:
+            await self.discard(body)
+            raise
+
+    async def replace(
+        self, name: str, key: bytes, attributes: Attributes, check: Check, new: NewBody
+    ) -> tuple[Bucket, ObjectRecord]:
+        """Write a record over whatever is there, if ``check`` of that lets it (raises S3Error where not)."""
+        return await self._engine.retry(lambda: self.replace_once(name, key, attributes, check, new))
+
+    async def replace_once(
+        self,
+        name: str,
+        key: bytes,
+        attributes: Attributes,
+        check: Check,
+        new: NewBody,
+        also: Callable[[Changes], None] = lambda changes: None,
+    ) -> tuple[Bucket, ObjectRecord] | None:
+        """One attempt of :meth:`replace`: None where another writer was quicker.
+
+        ``also`` adds to the same commit (an upload's rows). On return the new body's blobs are settled.
+        """
+        engine = self._engine
+        seen = await self.look(name, key)
+        try:
+            check(seen.current)
+            record = self._record(seen.current, new, attributes)
+            changes = seen.changes
+            if seen.current is not None:
+                changes.discard_object(engine.ids.time(), seen.current, seen.snapshot)
+        finally:
+            seen.snapshot.close()
+        changes.count(seen.current is None, record.size - (seen.current.size if seen.current else 0))
+        self._put_rows(changes, key, record, new, attributes)
+        also(changes)
+        row = changes.put[keys.OBJECT + key]
+        if not await engine.commit_or_find(changes, keys.OBJECT + key, lambda found: found == row):
+            return None
+        if new.body is not None:
+            engine.blobs.settle(blob_ids(new.body))
+        return seen.bucket, record
+
+    async def delete(self, name: str, key: bytes, precondition: WritePrecondition) -> ObjectRecord | None:
+        """Remove the object; what was removed, or None where there was none (no error, as in S3)."""
+        engine = self._engine
+
+        async def attempt() -> tuple[ObjectRecord | None] | None:
+            seen = await self.look(name, key)
+            try:
+                precondition.check(seen.current)
+                if seen.current is None:
+                    return (None,)
+                seen.changes.discard_object(engine.ids.time(), seen.current, seen.snapshot)
+            finally:
+                seen.snapshot.close()
+            seen.changes.delete.append(keys.OBJECT + key)
+            seen.changes.count(-1, -seen.current.size)
+            done = await engine.commit_or_find(seen.changes, keys.OBJECT + key, lambda row: row is None)
+            return (seen.current,) if done else None
+
+        return (await engine.retry(attempt))[0]
+
+    # parts of the above -----------------------------------------------------------------------------------------
+
+    async def look(self, name: str, key: bytes) -> Seen:
+        """What is there now, and the expectations that it still is. The caller closes the snapshot before it waits."""
+        engine = self._engine
+        for wait in (0.01, 0.05, 0.2, 0.5, 0.0):
+            bucket_id = engine.bucket_id(name)
+            snapshot = engine.index.snapshot(bucket_id)
+            try:
+                bucket_row = snapshot.get(keys.BUCKET)
+                bucket = engine.live_bucket(bucket_row, name)
+                row = snapshot.get(keys.OBJECT + key)
+                current = None if row is None else records.decode(ObjectRecord, row)
+            except BaseException:
+                snapshot.close()
+                raise
+            if bucket.state is BucketState.ACTIVE:
+                changes = Changes(bucket_id)
+                changes.expect_row(keys.BUCKET, bucket_row)
+                changes.expect_row(keys.OBJECT + key, row)
+                return Seen(bucket, changes, current, snapshot)
+            snapshot.close()
+            if wait:  # DeleteBucket is looking the bucket through: it decides within milliseconds
+                await engine.sleep(wait)
+            else:
+                await self._buckets.reopen(name)
+        raise S3Error("SlowDown", "The bucket is being deleted.")
+
+    def _record(self, current: ObjectRecord | None, new: NewBody, attributes: Attributes) -> ObjectRecord:
+        engine = self._engine
+        version = engine.ids.make(after=0 if current is None else id_time(current.version_id))
+        if new.body is not None:
+            kind, body_id = BodyKind.EXTENTS, new.owner or engine.ids.make()
+        else:
+            kind, body_id = (BodyKind.INLINE, engine.ids.make()) if new.inline else (BodyKind.EMPTY, b"")
+        long_headers = sum(len(k) + len(v) for k, v in attributes.headers.items()) > SHORT_HEADERS
+        return ObjectRecord(
+            version_id=version,
+            counter=1 if current is None else current.counter + 1,
+            size=new.size,
+            mtime=id_time(version) if current is None else max(id_time(version), current.mtime),
+            etag=new.etag(version),
+            body_kind=kind,
+            body_id=body_id,
+            checksum_type=new.checksum_type,
+            checksum_value=new.checksum_value,
+            checksum=attributes.checksum,
+            content_type=attributes.content_type,
+            parts=new.parts,
+            long_headers=long_headers,
+            headers={} if long_headers else attributes.headers,
+        )
+
+    def _put_rows(
+        self, changes: Changes, key: bytes, record: ObjectRecord, new: NewBody, attributes: Attributes
+    ) -> None:
+        changes.put[keys.OBJECT + key] = records.encode(record)
+        if record.long_headers:
+            changes.put[keys.HEADERS + record.version_id] = records.encode(Headers(attributes.headers))
+        if record.body_kind is BodyKind.INLINE:
+            assert new.inline is not None
+            changes.put[keys.INLINE + record.body_id] = records.seal(new.inline)
+        elif new.body is not None:
+            changes.put[keys.BODY + record.body_id] = records.encode(new.body)
+            if not new.owner:  # an upload's blobs keep their owner: its id becomes the body's
+                changes.own_blobs(record.body_id, blob_ids(new.body))
+
+
+def no_such_key(key: bytes) -> S3Error:
+    return S3Error("NoSuchKey", Key=key.decode(errors="replace"))
+
+
+def _present(row: bytes | None) -> bytes:
+    if row is None:
+        raise CorruptData("an object's body row is missing")
+    return row
+
+
+def _expected_digests(record: ObjectRecord, body: Body) -> list[tuple[int, bytes]]:
+    if record.checksum_value:
+        return [(record.size, bytes.fromhex(record.checksum_value))]
+    parts: list[PartInfo] = body.parts
+    return [(part.size, part.digest) for part in parts if part.digest]

@@ -1,0 +1,87 @@
+"""ObjectStore: S3's semantics, written once, over an index and a blob engine (see ``interfaces``)."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from aisobj.storage.buckets import Buckets
+from aisobj.storage.copying import Copier
+from aisobj.storage.engine import Engine
+from aisobj.storage.ids import IdMaker
+from aisobj.storage.interfaces import IBlobs, IIndex
+from aisobj.storage.multipart import Uploads
+from aisobj.storage.objects import Objects
+from aisobj.storage.sweeper import Sweeper
+
+#: Bodies up to this size live in the index: one sync makes them durable. Measured in docs/performance.md.
+INLINE_LIMIT = 32 * 1024
+SWEEP_SECONDS = 60.0
+
+_log = Logger()
+
+
+class ObjectStore:
+    """All of storage, as the web sees it.
+
+    :ivar buckets: :class:`~aisobj.storage.buckets.Buckets`
+    :ivar objects: :class:`~aisobj.storage.objects.Objects`
+    :ivar uploads: :class:`~aisobj.storage.multipart.Uploads`
+    :ivar copier: :class:`~aisobj.storage.copying.Copier`
+
+    Whoever made it calls ``start`` before serving and ``close`` at the end; ``close`` closes both engines.
+    """
+
+    def __init__(
+        self,
+        index: IIndex,
+        blobs: IBlobs,
+        clock: IReactorTime,
+        ids: IdMaker | None = None,
+        inline_limit: int = INLINE_LIMIT,
+    ) -> None:
+        self._engine = Engine(index, blobs, ids or IdMaker(), clock, inline_limit)
+        self.buckets = Buckets(self._engine)
+        self.objects = Objects(self._engine, self.buckets)
+        self.uploads = Uploads(self._engine, self.objects)
+        self.copier = Copier(self._engine, self.objects)
+        self.sweeper = Sweeper(self._engine)
+        self._sweeping: Deferred[None] | None = None
+        self._loop = LoopingCall(self._sweep)
+        self._loop.clock = clock
+
+    @property
+    def read_only(self) -> str:
+        """Why nothing can be written any more, or ''."""
+        reason: str = self._engine.index.read_only or self._engine.blobs.read_only
+        return reason
+
+    async def start(self) -> None:
+        """Remove what a crash left, then begin to sweep."""
+        removed = await self.sweeper.recover()
+        if removed:
+            _log.info("removed {removed} files that a crash left without an owner", removed=removed)
+        self._loop.start(SWEEP_SECONDS, now=False)
+
+    async def close(self) -> None:
+        """Stop sweeping, then close the blobs and the index."""
+        if self._loop.running:
+            self._loop.stop()
+        if self._sweeping is not None:
+            await self._sweeping
+        await self._engine.blobs.close()
+        await self._engine.index.close()
+
+    def _sweep(self) -> Deferred[None]:
+        self._sweeping = Deferred.fromCoroutine(self._sweep_once())
+        return self._sweeping
+
+    async def _sweep_once(self) -> None:
+        if self.read_only:
+            return
+        try:
+            await self.sweeper.sweep()
+        except Exception:
+            _log.failure("a sweep failed; the next one tries again")
