@@ -1,0 +1,182 @@
+"""LIST: parameters in, one page out, over anything that can be scanned in byte order.
+
+A page is a sequence of *entries* in byte order: keys, and common prefixes (a key's part up to the first delimiter
+after the prefix, one for all keys that share it). One rule decides where a page begins: **an entry is listed if it is
+greater than the marker**, whatever the marker came from: ``marker``, ``start-after`` or a continuation token. So a
+marker equal to a common prefix, or inside it, passes over the whole group, which is what makes paging by ``NextMarker``
+work; Ceph RGW, MinIO and Scality read S3 the same way.
+
+Keys are valid UTF-8, so byte 0xFF is greater than whatever may follow a group in a key: a group is left by seeking to
+``group + b"\\xff"``, and a page costs what it returns, not what it rolls up.
+
+Source: AWS API reference, ListObjects, ListObjectsV2, ListMultipartUploads, ListParts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from aisobj.model import Part, Upload
+from aisobj.protocol.listparams import ListParams, PartsParams, UploadsParams
+
+V = TypeVar("V")
+V_co = TypeVar("V_co", covariant=True)
+
+MAX_KEY = 1024
+_PAST = b"\xff"
+_ID = 16  #: bytes of an upload id
+_FIRST_BATCH = 16
+
+
+class Scanner(Protocol[V_co]):
+    """What a page is read from; ``storage.interfaces.ISnapshot.scan`` with decoded values."""
+
+    def __call__(self, after: bytes, prefix: bytes, limit: int) -> Iterable[tuple[bytes, V_co]]:
+        """At most ``limit`` (key, value) in byte order, keys greater than ``after`` that start with ``prefix``.
+
+        A short page is allowed, an empty one is the end. It may be lazy: it is not always read to its end.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[V]):
+    """One page. ``last`` is its greatest entry (a key or a common prefix), b"" if there is none."""
+
+    items: list[tuple[bytes, V]]
+    common_prefixes: list[bytes]
+    truncated: bool
+    last: bytes
+
+    @property
+    def count(self) -> int:
+        """``KeyCount``: keys and common prefixes."""
+        return len(self.items) + len(self.common_prefixes)
+
+
+def list_page(
+    scan: Scanner[V], *, prefix: bytes = b"", delimiter: bytes = b"", after: bytes = b"", max_keys: int = 1000
+) -> Page[V]:
+    """The first ``max_keys`` entries greater than ``after``. With ``max_keys`` 0 an empty page, not truncated (AWS).
+
+    :param scan: over S3 keys.
+    :param delimiter: b"" rolls nothing up.
+    """
+    cursor = _past_group(after, prefix, delimiter) or after
+    # No key is longer, so nothing lies between a longer marker and its beginning; an index has a limit of its own.
+    return _collect(scan, prefix, delimiter, cursor[: MAX_KEY + 1], max_keys, 0)
+
+
+def list_objects(scan: Scanner[V], params: ListParams) -> Page[V]:
+    """The page of ListObjects or ListObjectsV2; the scanner's keys are S3 keys."""
+    return list_page(
+        scan, prefix=params.prefix, delimiter=params.delimiter, after=params.after, max_keys=params.max_keys
+    )
+
+
+def _past_group(after: bytes, prefix: bytes, delimiter: bytes) -> bytes:
+    """Past the group that ``after`` is, or is in; b"" if it is in none."""
+    if not delimiter or not after.startswith(prefix):
+        return b""
+    end = after.find(delimiter, len(prefix))
+    return after[: end + len(delimiter)] + _PAST if end >= 0 else b""
+
+
+def _collect(scan: Scanner[V], prefix: bytes, delimiter: bytes, cursor: bytes, max_keys: int, suffix: int) -> Page[V]:
+    """A page from ``cursor`` on. The last ``suffix`` bytes of each scanned key are not of the S3 key: in no group."""
+    items: list[tuple[bytes, V]] = []
+    groups: list[bytes] = []
+    last = b""
+    # Keys hold no NUL and are at most MAX_KEY long, so these match none (nor may they match a suffix).
+    if max_keys == 0 or len(prefix) > MAX_KEY or b"\0" in prefix:
+        return Page(items, groups, False, last)
+    if not delimiter or b"\0" in delimiter:
+        return _collect_flat(scan, prefix, cursor, max_keys)
+    batch = _FIRST_BATCH
+    while True:
+        more = False
+        room = max_keys - len(items) - len(groups)
+        for row in scan(cursor, prefix, min(batch, room + 1)):
+            if not room:
+                return Page(items, groups, True, last)
+            room -= 1
+            more = True
+            key = row[0]
+            end = key.find(delimiter, len(prefix), len(key) - suffix)
+            if end >= 0:
+                last = key[: end + len(delimiter)]
+                groups.append(last)
+                cursor = last + _PAST
+                batch = 1
+                break
+            items.append(row)
+            cursor = last = key
+        else:
+            if not more:
+                return Page(items, groups, False, last)
+            # Groups come next to groups and keys next to keys: read ahead more, the longer no group has come.
+            batch *= 4
+
+
+def _collect_flat(scan: Scanner[V], prefix: bytes, cursor: bytes, max_keys: int) -> Page[V]:
+    items: list[tuple[bytes, V]] = []
+    while len(items) <= max_keys:
+        before = len(items)
+        items.extend(scan(cursor, prefix, max_keys + 1 - before))
+        if len(items) == before:
+            break
+        cursor = items[-1][0]
+    truncated = len(items) > max_keys
+    del items[max_keys:]
+    return Page(items, [], truncated, items[-1][0] if items else b"")
+
+
+@dataclass(frozen=True, slots=True)
+class UploadsPage:
+    """One page of ListMultipartUploads."""
+
+    items: list[tuple[bytes, Upload]]  #: (S3 key, upload), by key and then by upload id, which is by age
+    common_prefixes: list[bytes]
+    truncated: bool
+    next_key_marker: bytes
+    next_upload_id_marker: str  #: "" after a common prefix
+
+
+def list_uploads(scan: Scanner[Upload], params: UploadsParams) -> UploadsPage:
+    """The page of ListMultipartUploads. The scanner's keys are ``key + NUL + upload id`` (16 bytes).
+
+    With ``key-marker`` alone the uploads of that key are passed over; with ``upload-id-marker`` too, those of that key
+    with a greater id are listed.
+    """
+    # No key has a NUL, so the keys greater than a marker with one are those greater than its beginning.
+    marker, nul, _ = params.key_marker.partition(b"\0")
+    cursor = _past_group(marker, params.prefix, params.delimiter)
+    if marker and not cursor:
+        known_id = b"" if nul else params.upload_id_marker
+        cursor = marker[: MAX_KEY + 1] + b"\0" + (known_id or _PAST * (_ID + 1))
+    page = _collect(scan, params.prefix, params.delimiter, cursor, params.max_uploads, _ID + 1)
+    in_group = bool(page.common_prefixes) and page.last == page.common_prefixes[-1]
+    return UploadsPage(
+        items=[(row[: -_ID - 1], upload) for row, upload in page.items],
+        common_prefixes=page.common_prefixes,
+        truncated=page.truncated,
+        next_key_marker=page.last if in_group else page.last[: -_ID - 1],
+        next_upload_id_marker="" if in_group else page.last[-_ID:].hex(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PartsPage:
+    """One page of ListParts."""
+
+    parts: list[Part]
+    truncated: bool
+    next_marker: int  #: the last part's number; 0 if there is none
+
+
+def list_parts(scan: Scanner[Part], params: PartsParams) -> PartsPage:
+    """The page of ListParts. The scanner's keys are part numbers, two bytes each, big-endian."""
+    page = _collect(scan, b"", b"", params.part_number_marker.to_bytes(2), params.max_parts, 0)
+    return PartsPage([part for _, part in page.items], page.truncated, int.from_bytes(page.last))
