@@ -9,7 +9,7 @@ Rules: AWS "CompleteMultipartUpload", "UploadPart", "Amazon S3 multipart upload 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from aisobj import checksums
@@ -26,6 +26,8 @@ from aisobj.model import (
     Upload,
 )
 from aisobj.protocol.conditions import WritePrecondition
+from aisobj.protocol.listing import PartsPage, UploadsPage, list_parts, list_uploads
+from aisobj.protocol.listparams import PartsParams, UploadsParams
 from aisobj.storage import keys, records
 from aisobj.storage.bodies import BodyWriter, WrittenBody
 from aisobj.storage.engine import Changes, Engine, blob_ids
@@ -220,12 +222,32 @@ class Uploads:
 
         await engine.retry(attempt)
 
-    def parts(self, bucket: Bucket, upload: Upload, after: int, limit: int) -> tuple[list[Part], bool]:
-        """ListParts: parts with a greater number, at most ``limit``, and whether there are more."""
-        start = keys.part(upload.id, after)
-        rows = self._engine.index.scan(bucket.id, start, keys.PART + upload.id, limit + 1)
-        found = [records.decode(Part, row) for _, row in rows]
-        return found[:limit], len(found) > limit
+    def list(self, bucket: Bucket, params: UploadsParams) -> UploadsPage:
+        """ListMultipartUploads, from one snapshot."""
+        snapshot = self._engine.index.snapshot(bucket.id)
+
+        def scan(after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, Upload]]:
+            for row_key, row in snapshot.scan(keys.UPLOAD + after, keys.UPLOAD + prefix, limit):
+                yield row_key[1:], records.decode(Upload, row)
+
+        try:
+            return list_uploads(scan, params)
+        finally:
+            snapshot.close()
+
+    def list_parts(self, bucket: Bucket, upload: Upload, params: PartsParams) -> PartsPage:
+        """ListParts, from one snapshot."""
+        snapshot = self._engine.index.snapshot(bucket.id)
+        start = _parts_counter(upload.id)
+
+        def scan(after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, Part]]:
+            for row_key, row in snapshot.scan(start + after, start + prefix, limit):
+                yield row_key[len(start) :], records.decode(Part, row)
+
+        try:
+            return list_parts(scan, params)
+        finally:
+            snapshot.close()
 
     def _parts(self, snapshot: ISnapshot, upload_id: bytes) -> dict[int, Part]:
         found: dict[int, Part] = {}

@@ -18,7 +18,8 @@ from aisobj.model import (
     PartInfo,
 )
 from aisobj.protocol.conditions import WritePrecondition
-from aisobj.protocol.listing import Page, list_page
+from aisobj.protocol.listing import Page, list_objects
+from aisobj.protocol.listparams import ListParams
 from aisobj.storage import keys, records
 from aisobj.storage.bodies import BodyWriter, ExtentSource, VerifyingSource, WrittenBody
 from aisobj.storage.buckets import Buckets
@@ -64,17 +65,6 @@ class NewBody(NamedTuple):
 
 #: Decides on the record that is there now, or None; raises S3Error to refuse.
 Check = Callable[[ObjectRecord | None], None]
-
-
-class ObjectRows:
-    """The current versions of a snapshot, as ``list_page`` scans them; a row is decoded when it is used."""
-
-    def __init__(self, snapshot: ISnapshot) -> None:
-        self._snapshot = snapshot
-
-    def scan(self, after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, bytes]]:
-        for row_key, row in self._snapshot.scan(keys.OBJECT + after, keys.OBJECT + prefix, limit):
-            yield row_key[1:], row
 
 
 class Objects:
@@ -134,13 +124,18 @@ class Objects:
             if digest.hexdigest() != found.record.checksum_value:
                 raise CorruptData(f"the {found.record.checksum_type} of a whole object does not match")
 
-    def list(self, name: str, prefix: bytes, delimiter: bytes, after: bytes, limit: int) -> Page[ObjectRecord]:
+    def list(self, name: str, params: ListParams) -> Page[ObjectRecord]:
         """A page of a listing, from one snapshot. Raises NoSuchBucket."""
         engine = self._engine
         snapshot = engine.index.snapshot(engine.bucket_id(name))
+
+        def scan(after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, ObjectRecord]]:
+            for row_key, row in snapshot.scan(keys.OBJECT + after, keys.OBJECT + prefix, limit):
+                yield row_key[1:], records.decode(ObjectRecord, row)
+
         try:
             engine.live_bucket(snapshot.get(keys.BUCKET), name)
-            return list_page(ObjectRows(snapshot), prefix, delimiter, after, limit)
+            return list_objects(scan, params)
         finally:
             snapshot.close()
 
@@ -176,7 +171,7 @@ class Objects:
 
         def check(current: ObjectRecord | None) -> None:
             precondition.check(current)
-            if seen and precondition.if_match and current is not None and current.version_id != seen:
+            if seen and precondition.if_match is not None and current is not None and current.version_id != seen:
                 raise S3Error("ConditionalRequestConflict")
 
         try:
