@@ -32,7 +32,9 @@ _READABLE: dict[int, str] = {
 _needs_escape = re.compile('[&<>"\x00-\x08\x0a-\x1f\ufffe\uffff]').search
 
 
-_is_plain = re.compile(rb"[A-Za-z0-9_.~/-]*").fullmatch
+#: Whether bytes need neither escaping nor percent-encoding. NUL is let through: it separates keys that are looked at
+#: together, and no key holds one.
+is_plain = re.compile(rb"[A-Za-z0-9_.~/\0-]*").fullmatch
 
 
 def url_encode(key: bytes) -> str:
@@ -40,7 +42,7 @@ def url_encode(key: bytes) -> str:
 
     ``%20`` rather than ``+`` because it decodes alike with and without form decoding. The result needs no escaping.
     """
-    return key.decode("ascii") if _is_plain(key) else quote_from_bytes(key, "/")
+    return key.decode("ascii") if is_plain(key) and b"\0" not in key else quote_from_bytes(key, "/")
 
 
 def escape(text: str) -> str:

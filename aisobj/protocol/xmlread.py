@@ -1,0 +1,239 @@
+"""The documents that clients send, read strictly.
+
+No DTD, no entities, nothing external, a bounded number of elements: what is refused is MalformedXML. Documents
+may be in S3's namespace, in another (older tools), or in none. Unknown elements are skipped, except where skipping one
+could do harm: a condition in a ``Delete`` that we do not know.
+
+A key may hold characters that XML 1.0 cannot carry. Clients send them nevertheless, raw (boto3) or as ``&#x1;`` (what
+our own documents say), so a document with such characters is read with each put into a private-use character that the
+document does not hold, and put back afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import DefusedXMLParser
+
+from aisobj.errors import S3Error
+from aisobj.model import VersioningStatus
+from aisobj.protocol.s3time import parse_http_date
+
+MAX_DELETE_KEYS = 1000
+MAX_PARTS = 10_000
+_TAGS = 32  #: start and end tags that one key or part may take; AWS's schema has 12 elements in a part
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteKey:
+    """One ``Object`` of a DeleteObjects request, with the conditions that must hold for it."""
+
+    key: bytes
+    version_id: str | None = None
+    etag: str | None = None  #: without quotes; ``*`` is any
+    size: int | None = None
+    last_modified: int | None = None  #: ns
+
+
+@dataclass(frozen=True, slots=True)
+class CompletePart:
+    """One ``Part`` of a CompleteMultipartUpload request. The number is any that the client wrote, the order too."""
+
+    number: int
+    etag: str  #: without quotes
+    checksums: dict[str, str] = field(default_factory=dict)  #: AWS's algorithm name -> base64 as sent
+
+
+def read_create_bucket(body: bytes) -> str | None:
+    """The ``LocationConstraint`` of a CreateBucket request, or None (no body, or none in it).
+
+    Raises MalformedXML; NotImplemented for directory buckets and tags.
+    """
+    if not body.strip():
+        return None
+    root = _parse(body, "CreateBucketConfiguration")
+    location = None
+    for child, name in _children(root):
+        if name in {"Location", "Bucket", "Tags"}:
+            raise S3Error("NotImplemented", Element=name)
+        if name == "LocationConstraint":
+            location = _text(child).strip()
+    return location or None
+
+
+def read_versioning(body: bytes) -> VersioningStatus:
+    """ENABLED or SUSPENDED, from a PutBucketVersioning request.
+
+    Raises MalformedXML, IllegalVersioningConfigurationException (no or bad ``Status``), NotImplemented (MFA delete).
+    """
+    root = _parse(body, "VersioningConfiguration")
+    status = None
+    for child, name in _children(root):
+        if name == "Status":
+            status = _text(child).strip()
+        elif name == "MfaDelete" and _text(child).strip() != "Disabled":
+            raise S3Error("NotImplemented", Element=name)
+    if status == "Enabled":
+        return VersioningStatus.ENABLED
+    if status == "Suspended":
+        return VersioningStatus.SUSPENDED
+    raise S3Error("IllegalVersioningConfigurationException")
+
+
+def read_delete(body: bytes) -> tuple[list[DeleteKey], bool]:
+    """The keys of a DeleteObjects request, 1 to 1,000, and ``Quiet``. Raises MalformedXML."""
+    root = _parse(body, "Delete", MAX_DELETE_KEYS * _TAGS)
+    keys = []
+    quiet = False
+    for child, name in _children(root):
+        if name == "Object":
+            keys.append(_delete_key(child))
+        elif name == "Quiet":
+            quiet = _boolean(_text(child))
+    if not 1 <= len(keys) <= MAX_DELETE_KEYS:
+        raise S3Error("MalformedXML")
+    return keys, quiet
+
+
+def read_complete(body: bytes) -> list[CompletePart]:
+    """The parts of a CompleteMultipartUpload request, 1 to 10,000, as ordered by the client. Raises MalformedXML."""
+    root = _parse(body, "CompleteMultipartUpload", MAX_PARTS * _TAGS)
+    parts = [_complete_part(child) for child, name in _children(root) if name == "Part"]
+    if not 1 <= len(parts) <= MAX_PARTS:
+        raise S3Error("MalformedXML")
+    return parts
+
+
+_DELETE_FIELDS = frozenset({"Key", "VersionId", "ETag", "Size", "LastModifiedTime"})
+
+
+def _delete_key(element: Element) -> DeleteKey:
+    texts = _texts(element)
+    if not texts.get("Key") or not texts.keys() <= _DELETE_FIELDS:
+        raise S3Error("MalformedXML")
+    size = texts.get("Size")
+    modified = texts.get("LastModifiedTime")
+    time = None if modified is None else parse_http_date(modified.strip())
+    if modified is not None and time is None:
+        raise S3Error("MalformedXML")
+    etag = texts.get("ETag")
+    return DeleteKey(
+        key=texts["Key"].encode(),
+        version_id=texts.get("VersionId") or None,
+        etag=None if etag is None else _unquote(etag),
+        size=None if size is None else _integer(size),
+        last_modified=time,
+    )
+
+
+def _complete_part(element: Element) -> CompletePart:
+    texts = _texts(element)
+    if "PartNumber" not in texts or not texts.get("ETag"):
+        raise S3Error("MalformedXML")
+    checksums = {
+        name.removeprefix("Checksum"): text.strip() for name, text in texts.items() if name.startswith("Checksum")
+    }
+    return CompletePart(_integer(texts["PartNumber"]), _unquote(texts["ETag"]), checksums)
+
+
+def _texts(element: Element) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for child, name in _children(element):
+        if name in texts:
+            raise S3Error("MalformedXML")
+        texts[name] = _text(child)
+    return texts
+
+
+def _children(element: Element) -> list[tuple[Element, str]]:
+    return [(child, child.tag.rpartition("}")[2]) for child in element]
+
+
+def _text(element: Element) -> str:
+    if len(element):
+        raise S3Error("MalformedXML")
+    return element.text or ""
+
+
+def _unquote(etag: str) -> str:
+    etag = etag.strip()
+    return etag[1:-1] if len(etag) >= 2 and etag[0] == etag[-1] == '"' else etag
+
+
+def _integer(text: str) -> int:
+    text = text.strip()
+    if not (text.isascii() and text.isdigit() and len(text) <= 19):
+        raise S3Error("MalformedXML")
+    return int(text)
+
+
+def _boolean(text: str) -> bool:
+    value = text.strip().lower()
+    if value not in {"true", "false", "1", "0", ""}:
+        raise S3Error("MalformedXML")
+    return value in {"true", "1"}
+
+
+def _parse(body: bytes, root: str, max_tags: int = 1000) -> Element:
+    """The document's root element, which must be called ``root``.
+
+    Raises MalformedXML, for more than ``max_tags`` start and end tags (which also bounds the depth) before any work.
+    """
+    if body.count(b"<") > max_tags:
+        raise S3Error("MalformedXML")
+    restore = None
+    if b"&#" in body or len(body.translate(None, _CONTROLS)) != len(body):
+        body, restore = _substitute(body)
+    parser = DefusedXMLParser(forbid_dtd=True, forbid_entities=True, forbid_external=True)
+    try:
+        parser.feed(body)
+        document: Element = parser.close()
+    except (ParseError, DefusedXmlException, ValueError, LookupError):
+        # ValueError and LookupError: an encoding that expat or Python does not have.
+        raise S3Error("MalformedXML") from None
+    if document.tag.rpartition("}")[2] != root:
+        raise S3Error("MalformedXML")
+    if restore is not None:
+        for element in document.iter():
+            if element.text:
+                element.text = restore(element.text)
+    return document
+
+
+_CONTROLS = bytes(code for code in range(1, 0x20) if code not in b"\t\n\r")
+#: Such a character, or a reference to it: decimal or hexadecimal, with any number of leading zeros.
+_each_unrepresentable = re.compile(
+    rb"([\x01-\x08\x0b\x0c\x0e-\x1f])"
+    rb"|&#(?:0*([1-8]|1[124-9]|2[0-9]|3[01])|[xX]0*([1-8]|[bB]|[cC]|[eE]|[fF]|1[0-9a-fA-F]));"
+).sub
+
+_each_reference = re.compile("&#(?:0*([0-9]{1,7})|[xX]0*([0-9a-fA-F]{1,6}));").finditer
+
+#: The private-use planes 15 and 16 in blocks of 32 characters.
+_BLOCKS = range(0xF0000, 0x10FFC0, 32)
+
+
+def _substitute(body: bytes) -> tuple[bytes, Callable[[str], str] | None]:
+    """The document with each such character replaced, and what puts the characters back into a text."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return body, None
+    taken = {ord(char) >> 5 for char in text if char >= "\U000f0000"}
+    for decimal, hexadecimal in (match.groups() for match in _each_reference(text)):
+        taken.add((int(decimal) if decimal else int(hexadecimal, 16)) >> 5)
+    base = next((block for block in _BLOCKS if block >> 5 not in taken), None)
+    if base is None:
+        raise S3Error("MalformedXML")
+
+    def stand_in(match: re.Match[bytes]) -> bytes:
+        raw, decimal, hexadecimal = match.groups()
+        code = raw[0] if raw else int(decimal) if decimal else int(hexadecimal, 16)
+        return chr(base + code).encode()
+
+    back = {base + code: code for code in range(32)}
+    return _each_unrepresentable(stand_in, body), lambda text: text.translate(back)
