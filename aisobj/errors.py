@@ -57,6 +57,7 @@ ERRORS: Mapping[str, tuple[int, str]] = MappingProxyType(
         "InvalidRequest": (400, "Invalid Request"),
         "InvalidStorageClass": (400, "The storage class that you specified is not valid."),
         "InvalidURI": (400, "The specified URI couldn't be parsed."),
+        "InvalidToken": (400, "The provided token is malformed or otherwise not valid."),
         "KeyTooLongError": (400, "Your key is too long."),
         "MalformedTrailerError": (400, "The request contained trailing data that was not well-formed."),
         "MalformedXML": (

@@ -1,0 +1,365 @@
+"""Verifying AWS Signature Version 4: in the ``Authorization`` header, and in the query (a presigned URL).
+
+Sources: AWS "Authenticating Requests: Using the Authorization Header"
+(``API/sigv4-auth-using-authorization-header.html``) and "Using Query Parameters"
+(``API/sigv4-query-string-auth.html``); texts of errors as AWS answers.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, NoReturn
+from urllib.parse import unquote_to_bytes
+
+from aisobj import signing
+from aisobj.errors import S3Error
+from aisobj.protocol.credentials import Credentials
+from aisobj.protocol.signing import (
+    MAX_SKEW,
+    SHA256_HEADER,
+    Authenticated,
+    ChunkSigner,
+    Mechanism,
+    PayloadMode,
+    SignedRequest,
+    check_allowed,
+    check_skew,
+    find_user,
+    no_date,
+    parse_amz_date,
+    parse_date_header,
+    payload_mode,
+    server_time,
+    text,
+)
+
+MAX_EXPIRES = 7 * 24 * 3600
+
+_UNSIGNED_PAYLOAD = signing.UNSIGNED_PAYLOAD.encode("ascii")
+_EMPTY_SHA256 = signing.EMPTY_SHA256.encode("ascii")
+_SIGNATURE = b"X-Amz-Signature"
+_REQUIRED = (
+    b"X-Amz-Algorithm",
+    b"X-Amz-Credential",
+    _SIGNATURE,
+    b"X-Amz-Date",
+    b"X-Amz-SignedHeaders",
+    b"X-Amz-Expires",
+)
+#: Parameters that say something to the verifier, so that each may be there only once.
+_UNIQUE = frozenset((*_REQUIRED, b"X-Amz-Content-Sha256", b"X-Amz-Security-Token"))
+
+
+class _Malformed(NamedTuple):
+    """What a mechanism answers to a part of it that cannot be right."""
+
+    code: str
+    prefix: str
+
+
+_HEADER = _Malformed("AuthorizationHeaderMalformed", "The authorization header is malformed; ")
+_CREDENTIAL = _Malformed("AuthorizationQueryParametersError", "Error parsing the X-Amz-Credential parameter; ")
+
+
+class _Claim(NamedTuple):
+    """What a request says about its own signature."""
+
+    access_key: bytes
+    date: bytes  #: of the scope: ``20130524``
+    region: bytes
+    scope: bytes  #: ``20130524/us-east-1/s3/aws4_request``
+    amz_date: bytes  #: ``20130524T000000Z``
+    signed_headers: bytes
+    signature: bytes
+    payload: bytes  #: the last line of the canonical request
+
+
+def verify_header(
+    request: SignedRequest,
+    fields: Mapping[bytes, bytes],
+    pairs: Sequence[signing.Pair],
+    credentials: Credentials,
+    now: float,
+    *,
+    region: str | None,
+    prefix: bytes,
+    require_sha_header: bool,
+) -> Authenticated:
+    """A request with ``Authorization: AWS4-HMAC-SHA256 ...``; parameters and errors as
+    :func:`aisobj.protocol.authentication.verify` has them.
+
+    :param fields: from :func:`aisobj.protocol.signing.merge_headers`.
+    :param pairs: from :func:`aisobj.signing.canonical_pairs`.
+    """
+    parts = _split_authorization(fields[b"authorization"])
+    access_key, date, claimed_region, scope = _split_credential(parts[b"Credential"], region, _HEADER)
+    claimed, amz_date = _header_date(fields)
+    _check_scope_date(date, amz_date, _HEADER)
+    check_skew(claimed, amz_date, now)
+    payload = fields.get(SHA256_HEADER)
+    if payload is None:
+        if require_sha_header:
+            raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
+        payload = _EMPTY_SHA256
+    claim = _Claim(
+        access_key, date, claimed_region, scope, amz_date, parts[b"SignedHeaders"], parts[b"Signature"], payload
+    )
+    mode = payload_mode(payload)
+    token = fields.get(b"x-amz-security-token")
+    return _verify(request, fields, pairs, claim, credentials, token, prefix, Mechanism.V4_HEADER, mode)
+
+
+def verify_query(
+    request: SignedRequest,
+    fields: Mapping[bytes, bytes],
+    pairs: Sequence[signing.Pair],
+    credentials: Credentials,
+    now: float,
+    *,
+    region: str | None,
+    prefix: bytes,
+) -> Authenticated:
+    """A presigned request; parameters as for :func:`verify_header`."""
+    values = _presigned_parameters(pairs)
+    if values[b"X-Amz-Algorithm"] != signing.ALGORITHM:
+        _malformed_query('X-Amz-Algorithm only supports "AWS4-HMAC-SHA256"')
+    access_key, date, claimed_region, scope = _split_credential(values[b"X-Amz-Credential"], region, _CREDENTIAL)
+    amz_date = values[b"X-Amz-Date"]
+    claimed = parse_amz_date(amz_date)
+    if claimed is None:
+        _malformed_query("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
+    _check_scope_date(date, amz_date, _CREDENTIAL)
+    _check_expiry(claimed, values[b"X-Amz-Expires"], now)
+    in_query, in_header = values.get(b"X-Amz-Content-Sha256"), fields.get(SHA256_HEADER)
+    if in_query is not None and in_header is not None and in_query != in_header:
+        _malformed_query("X-Amz-Content-Sha256 and the header x-amz-content-sha256 must be the same")
+    payload = in_header if in_query is None else in_query
+    mode = PayloadMode.UNSIGNED if payload is None else payload_mode(payload)
+    claim = _Claim(
+        access_key,
+        date,
+        claimed_region,
+        scope,
+        amz_date,
+        values[b"X-Amz-SignedHeaders"],
+        values[_SIGNATURE],
+        _UNSIGNED_PAYLOAD if payload is None else payload,
+    )
+    token = values.get(b"X-Amz-Security-Token", fields.get(b"x-amz-security-token"))
+    signed_pairs = [pair for pair in pairs if pair[0] != _SIGNATURE]
+    return _verify(request, fields, signed_pairs, claim, credentials, token, prefix, Mechanism.V4_QUERY, mode)
+
+
+def _verify(
+    request: SignedRequest,
+    fields: Mapping[bytes, bytes],
+    pairs: Sequence[signing.Pair],
+    claim: _Claim,
+    credentials: Credentials,
+    token: bytes | None,
+    prefix: bytes,
+    mechanism: Mechanism,
+    mode: PayloadMode,
+) -> Authenticated:
+    principal, secret = find_user(credentials, claim.access_key, token)
+    names = claim.signed_headers.split(b";")
+    _check_signed(fields, names)
+    key = signing.signing_key(secret, claim.date, claim.region)
+    _check_signature(request, fields, names, signing.canonical_query(pairs), claim, key, prefix)
+    check_allowed(mechanism, mode)
+    chunk_signer = None
+    if mode is PayloadMode.STREAMING_SIGNED or mode is PayloadMode.STREAMING_SIGNED_TRAILER:
+        chunk_signer = ChunkSigner(key, claim.amz_date, claim.scope, claim.signature)
+    payload_sha256 = claim.payload.decode("ascii").lower() if mode is PayloadMode.SIGNED else None
+    return Authenticated(principal, mode, payload_sha256, chunk_signer, 4, mechanism is Mechanism.V4_QUERY)
+
+
+def _check_signed(fields: Mapping[bytes, bytes], names: Sequence[bytes]) -> None:
+    """``host`` and every ``x-amz-*`` must be signed: else who has a presigned URL could add what it does not grant.
+
+    ``x-amz-content-sha256`` need not be named (AWS does not ask for it either): it is the last line that is signed.
+
+    :raises S3Error: AccessDenied.
+    """
+    signed = frozenset(names)
+    missing = [name for name in fields if name not in signed and name.startswith(b"x-amz-") and name != SHA256_HEADER]
+    if b"host" not in signed:
+        missing.append(b"host")
+    if missing:
+        raise S3Error(
+            "AccessDenied",
+            "There were headers present in the request which were not signed",
+            HeadersNotSigned=", ".join(text(name) for name in missing),
+        )
+
+
+def _check_signature(
+    request: SignedRequest,
+    fields: Mapping[bytes, bytes],
+    names: Sequence[bytes],
+    query: bytes,
+    claim: _Claim,
+    key: bytes,
+    prefix: bytes,
+) -> None:
+    """:raises S3Error: SignatureDoesNotMatch, with what we would have signed."""
+    wire_host = signing.canonical_value(fields.get(b"host", b""))
+    # A header that is named but not there counts as an empty one: HTTP libraries drop those.
+    lines = [name + b":" + signing.canonical_value(fields.get(name, b"")) for name in names]
+    where = names.index(b"host")
+    first: tuple[bytes, bytes] | None = None
+    for host, path in _forms(wire_host, signing.canonical_path(request.path), prefix):
+        lines[where] = b"host:" + host
+        canonical = signing.canonical_request(request.method, path, query, lines, claim.signed_headers, claim.payload)
+        to_sign = signing.string_to_sign(claim.amz_date, claim.scope, canonical)
+        if hmac.compare_digest(signing.sign(key, to_sign), claim.signature):
+            return
+        first = first or (canonical, to_sign)
+    assert first is not None, "the wire form is always there"
+    raise S3Error(
+        "SignatureDoesNotMatch",
+        AWSAccessKeyId=text(claim.access_key),
+        StringToSign=text(first[1]),
+        SignatureProvided=text(claim.signature),
+        CanonicalRequest=text(first[0]),
+    )
+
+
+def _forms(host: bytes, path: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The Host and URI that a client may have signed: as on the wire; and what clients make of an endpoint with a path.
+
+    None of the others can be another request's wire form: a Host has no slash, and the tree answers ``/BKT/KEY`` as it
+    answers ``/s3/BKT/KEY``.
+    """
+    yield host, path
+    if b"%2F" in path:
+        yield host, path.replace(b"%2F", b"/")  # AWS's UriEncode of a key
+    if path != prefix and not path.startswith(prefix + b"/"):
+        return
+    rest = path[len(prefix) :] or b"/"
+    yield host, rest  # s3fs-fuse
+    yield host + prefix, rest  # s3cmd, host_bucket = HOST:PORT/s3
+    bucket, _, key = rest[1:].partition(b"/")
+    if bucket:
+        yield host + prefix + b"/" + bucket, b"/" + key  # s3cmd, host_bucket = HOST:PORT/s3/%(bucket)s
+
+
+def _header_date(fields: Mapping[bytes, bytes]) -> tuple[int, bytes]:
+    """Seconds since the epoch, and the same as ``20130524T000000Z``: from ``x-amz-date``, else from ``Date``.
+
+    :raises S3Error: AccessDenied if there is none, or it cannot be read.
+    """
+    amz_date = fields.get(b"x-amz-date")
+    if amz_date is not None:
+        claimed = parse_amz_date(amz_date)
+    else:
+        amz_date = fields.get(b"date", b"")
+        claimed = parse_amz_date(amz_date)
+        if claimed is None and (claimed := parse_date_header(amz_date)) is not None:
+            amz_date = _format_amz_date(claimed)
+    if claimed is None:
+        no_date()
+    return claimed, amz_date
+
+
+def _split_authorization(value: bytes) -> Mapping[bytes, bytes]:
+    parts = {}
+    for piece in value[len(signing.ALGORITHM) :].split(b","):
+        name, _, content = piece.strip().partition(b"=")
+        if name in parts:
+            _malformed_header(f"the authorization header has {text(name)} twice.")
+        parts[name] = content
+    if not (parts.get(b"Credential") and parts.get(b"SignedHeaders") and parts.get(b"Signature")):
+        _malformed_header("it requires three components: Credential, SignedHeaders, and Signature.")
+    return parts
+
+
+def _split_credential(
+    credential: bytes, region: str | None, malformed: _Malformed
+) -> tuple[bytes, bytes, bytes, bytes]:
+    """
+    :param region: the only one that is right, None for any.
+    :return: access key, date, region, scope.
+    :raises S3Error: ``malformed``.
+    """
+    code, prefix = malformed
+    access_key, _, scope = credential.partition(b"/")
+    parts = scope.split(b"/")
+    if not access_key or len(parts) != 4:
+        expected = "<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request"
+        raise S3Error(code, f'{prefix}the Credential is mal-formed; expecting "{expected}".')
+    date, claimed_region, service, terminator = parts
+    if terminator != signing.TERMINATOR:
+        raise S3Error(code, f'{prefix}incorrect terminal "{text(terminator)}". This endpoint uses "aws4_request".')
+    if service != signing.SERVICE:
+        raise S3Error(code, f'{prefix}incorrect service "{text(service)}". This endpoint belongs to "s3".')
+    if region is not None and claimed_region != region.encode():
+        problem = f"the region '{text(claimed_region)}' is wrong; expecting '{region}'"
+        raise S3Error(code, prefix + problem, Region=region)
+    return access_key, date, claimed_region, scope
+
+
+def _check_scope_date(date: bytes, amz_date: bytes, malformed: _Malformed) -> None:
+    """:raises S3Error: ``malformed``."""
+    if amz_date[:8] != date:
+        raise S3Error(
+            malformed.code,
+            f'{malformed.prefix}Invalid credential date "{text(date)}". This date is not the same as X-Amz-Date: '
+            f'"{text(amz_date[:8])}".',
+        )
+
+
+def _presigned_parameters(pairs: Sequence[signing.Pair]) -> dict[bytes, bytes]:
+    """The decoded ``X-Amz-*`` parameters of the signature.
+
+    :raises S3Error: AuthorizationQueryParametersError if one is missing or there twice.
+    """
+    values: dict[bytes, bytes] = {}
+    for name, value in pairs:
+        if name in _UNIQUE:
+            if name in values:
+                _malformed_query(f"{text(name)} must be given once")
+            values[name] = unquote_to_bytes(value) if b"%" in value else value
+    if not all(map(values.get, _REQUIRED)):
+        _malformed_query(
+            "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, "
+            "X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters."
+        )
+    return values
+
+
+def _check_expiry(claimed: int, expires: bytes, now: float) -> None:
+    """:raises S3Error: AuthorizationQueryParametersError for a wrong number, AccessDenied outside its time."""
+    # The length first: int() takes time in the square of it.
+    if len(expires) > 18 or not expires.removeprefix(b"-").isdigit():
+        _malformed_query("X-Amz-Expires should be a number")
+    seconds = int(expires)
+    if seconds <= 0:
+        _malformed_query("X-Amz-Expires must be positive")
+    if seconds > MAX_EXPIRES:
+        _malformed_query(
+            "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than "
+            f"{MAX_EXPIRES} seconds"
+        )
+    if now > claimed + seconds:
+        raise S3Error(
+            "AccessDenied",
+            "Request has expired",
+            Expires=server_time(claimed + seconds),
+            ServerTime=server_time(now),
+        )
+    if claimed - now > MAX_SKEW:
+        raise S3Error("AccessDenied", "Request is not valid yet", ServerTime=server_time(now))
+
+
+def _format_amz_date(seconds: int) -> bytes:
+    return server_time(seconds).replace("-", "").replace(":", "").replace(".000", "").encode("ascii")
+
+
+def _malformed_header(problem: str) -> NoReturn:
+    raise S3Error(_HEADER.code, _HEADER.prefix + problem)
+
+
+def _malformed_query(problem: str) -> NoReturn:
+    raise S3Error(_CREDENTIAL.code, problem)
