@@ -31,7 +31,8 @@ MAX_HEAD = 256
 MAX_TRAILER = 16 * 1024
 
 _HEAD = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;(.*))?")
-_TRAILER_FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\x20-\x7e]*?)[ \t]*")
+_TRAILER_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TRAILER_VALUE = re.compile(rb"[\x20-\x7e]*")
 _TRAILER_SIGNATURE = "x-amz-trailer-signature"
 
 
@@ -292,7 +293,8 @@ def _trailer_fields(lines: Sequence[bytes]) -> Iterator[tuple[str, str]]:
     """Lower-case name and value of each trailer; minio-go ends each with LF and the whole with LF CRLF."""
     for line in lines:
         for field in line.removesuffix(b"\n").split(b"\n"):
-            match = _TRAILER_FIELD.fullmatch(field)
-            if match is None:
+            name, colon, value = field.partition(b":")
+            value = value.strip(b" \t")
+            if not colon or not _TRAILER_NAME.fullmatch(name) or not _TRAILER_VALUE.fullmatch(value):
                 _malformed_trailer()
-            yield match[1].decode("ascii").lower(), match[2].decode("ascii")
+            yield name.decode("ascii").lower(), value.decode("ascii")
