@@ -8,7 +8,7 @@ contract suite (``tests/test_engine_contract.py``) runs over each.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -124,7 +124,10 @@ class IBlobReader(Interface):
         """
 
     def close() -> None:
-        """Release the file and the buffer. Idempotent; allowed while a Deferred of ``next_block`` is unfired."""
+        """Release the file and the buffer. Idempotent.
+
+        Allowed while a Deferred of ``next_block`` is unfired, which then fires with None.
+        """
 
 
 class IBlobs(Interface):
@@ -132,11 +135,22 @@ class IBlobs(Interface):
 
     read_only = Attribute("str: why nothing more is written (a sync failed), or '' while writing is possible.")
 
-    def writer() -> IBlobWriter:
-        """Begin a blob. Raises StoreFull (free space under the reserve) or StoreReadOnly."""
+    read_only = Attribute("str: why nothing more is written (a sync failed), or '' while writing is possible.")
+
+    def writer(update: Callable[[bytes | memoryview], object] | None = None) -> IBlobWriter:
+        """Begin a blob. Raises StoreFull (free space under the reserve) or StoreReadOnly.
+
+        ``update`` is called with every byte, in order and in the pieces that were written, before the Deferred of
+        ``commit`` fires: not in the reactor thread where the engine has others, but never twice at a time. It is where
+        whole-object digests are computed.
+        """
 
     def reader(blob_id: bytes, offset: int, length: int) -> Deferred[IBlobReader] | IBlobReader:
-        """Read ``length`` bytes from ``offset``. Raises, or errbacks with, BlobMissing or CorruptData (bad footer)."""
+        """Read ``length`` bytes from ``offset``.
+
+        Raises, or errbacks with, BlobMissing, CorruptData (bad footer, or the blob ends before the range does),
+        FormatError (a newer release wrote it), StorageError.
+        """
 
     def clone(blob_id: bytes) -> Deferred[bytes]:
         """A second blob with the same bytes, as cheaply as the engine can, durable; fires with its id (unsettled)."""
