@@ -1,0 +1,126 @@
+"""One line per request: the combined log format, followed by ``name=value`` fields of our own.
+
+No byte of a client's can end the line or a field, and no signature or credential gets in.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from time import gmtime, strftime
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote_from_bytes
+
+from twisted.logger import Logger
+
+if TYPE_CHECKING:
+    from aisobj.web.request import Request
+
+#: The parameters of presigned URLs: SigV4's, and SigV2's.
+_SECRET: Final = re.compile(
+    r"(?<=[?&])((?:x-amz-signature|x-amz-credential|x-amz-security-token|signature|awsaccesskeyid)=)[^&]*",
+    re.IGNORECASE,
+)
+_UNSAFE: Final = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # all but printable ASCII without " and \
+
+#: Lines held back for one write.
+_BATCH: Final = 256
+
+
+class AccessLog:
+    """Lines are collected and written a batch at a time; the site calls :meth:`flush` every second.
+
+    :param path: of a file to append to, created with mode 0640; ``-`` is the standard output.
+    :raises OSError: the file cannot be opened.
+    """
+
+    _log = Logger()
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lines: list[str] = []
+        self._second = -1
+        self._time = ""
+        self._failing = False
+        self._fd = self._open()
+
+    def _open(self) -> int:
+        if self._path == "-":
+            return sys.stdout.fileno()
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+
+    def add(self, request: Request, now: float, seconds: float) -> None:
+        """:param now: seconds since the epoch, when the request ended; ``seconds`` how long it took."""
+        if int(now) != self._second:
+            self._second = int(now)
+            self._time = strftime("%d/%b/%Y:%H:%M:%S +0000", gmtime(now))
+        uri = request.uri.decode("latin-1")
+        if request.query:
+            uri = _SECRET.sub(r"\1-", uri)
+        version = "1.1" if request.http11 else "1.0"
+        self._lines.append(
+            f"{request.peer} - {_token(request.principal_name)} [{self._time}] "
+            f'"{request.method.decode("latin-1")} {_text(uri)} HTTP/{version}" {request.status} {request.bytes_out} '
+            f'"{_header(request, b"referer")}" "{_header(request, b"user-agent")}" '
+            f"operation={request.operation or '-'} bucket={_token(request.bucket)} key={_key(request.key)} "
+            f"id={request.request_id} in={request.bytes_in} out={request.bytes_out} "
+            f"seconds={seconds:.6f} error={request.error_code or '-'}\n"
+        )
+        if len(self._lines) >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was collected. A log that cannot be written (a full disk) loses lines and stops no request."""
+        if not self._lines:
+            return
+        data = "".join(self._lines).encode("ascii")
+        self._lines.clear()
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+            self._failing = False
+        except OSError as error:
+            if not self._failing:
+                self._log.error("the access log {path} cannot be written: {error}", path=self._path, error=error)
+            self._failing = True
+
+    def reopen(self) -> None:
+        """After the file was renamed (logrotate); the old one is kept if the new one cannot be opened.
+
+        :raises OSError:
+        """
+        self.flush()
+        if self._path != "-":
+            old, self._fd = self._fd, self._open()
+            os.close(old)
+
+    def close(self) -> None:
+        """Flush, and give the file back."""
+        self.flush()
+        if self._path != "-":
+            os.close(self._fd)
+
+
+def _text(value: str) -> str:
+    r"""For within quotes: what is not plain ASCII becomes ``\xNN``."""
+    return _UNSAFE.sub(lambda found: f"\\x{ord(found[0]):02x}", value) if _UNSAFE.search(value) else value
+
+
+def _header(request: Request, name: bytes) -> str:
+    value = request.header(name)
+    if value is None:
+        return "-"
+    text = value.decode("latin-1")
+    if name == b"referer" and "=" in text:
+        text = _SECRET.sub(r"\1-", text)
+    return _text(text)
+
+
+def _token(value: str | None) -> str:
+    """For outside quotes."""
+    return quote_from_bytes(value.encode("utf-8", "surrogateescape"), safe="@:+,=") if value else "-"
+
+
+def _key(value: bytes | None) -> str:
+    return quote_from_bytes(value) if value else "-"

@@ -1,0 +1,383 @@
+"""One HTTP connection: bytes in, requests out, answers in order.
+
+A request goes to its resource when its head is complete; its body is read when the resource asks for it. While a
+response is running nothing of the next request is looked at, and nothing more is read from the socket once something
+of it waits here, so that at most one read is queued. Time-outs are looked at by the site's sweep
+(:meth:`Channel.check`).
+
+RFC 9112 for the protocol; which input gets which answer is decided in ``head`` and ``framing``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.tcp import Connection
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.error import UnsupportedMethod
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from aisobj.errors import S3Error
+from aisobj.web.body import RequestBody
+from aisobj.web.head import Head, check_beginning, parse_head
+from aisobj.web.request import Request
+from aisobj.web.transport import BlockSource, BufferedOutput, Output, TCPOutput
+
+if TYPE_CHECKING:
+    from aisobj.web.site import Site
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
+class Channel(Protocol):
+    """Built by :class:`aisobj.web.site.Site`.
+
+    :ivar secure: TLS.
+    :ivar peer: the client's address, without its port.
+    """
+
+    _log = Logger()
+    _output: Output
+
+    def __init__(self, site: Site, address: IAddress | None) -> None:
+        self.site = site
+        self.secure = False
+        self.client_address = address
+        self.peer: str = getattr(address, "host", "-")
+        self._buffer = b""  # received, and not yet looked at
+        self._request: Request | None = None  # the one being answered
+        self._body: RequestBody | None = None  # until its end was read; it may outlive its request
+        self._flushing = False  # the response's end has been written, and the client must read first
+        self._advancing = False
+        self._paused = False  # we do not read
+        self._eof = False  # the client sends no more
+        self._closing = False  # what still arrives is dropped
+        self._gone = False
+        self._dropped = 0  # bytes, while closing
+        self._handshaken = True
+        self._deadline = math.inf
+        self._received = 0  # bytes of bodies since the last sweep
+        self._credit = 0.0  # seconds that the client may be silent in a body
+        self._stalled = 0.0  # seconds the client has not read
+        self._sent_before = 0
+
+    # IProtocol, IHandshakeListener, IHalfCloseableProtocol
+
+    def connectionMade(self) -> None:
+        transport = self.transport
+        self.secure = ISSLTransport.providedBy(transport)
+        if isinstance(transport, Connection) and not self.secure:
+            self._output = TCPOutput(transport, self._drained)
+        else:
+            self._output = BufferedOutput(transport, self._drained)
+        if not self.site.connected(self):
+            self.abort()
+            return
+        if isinstance(self.client_address, (IPv4Address, IPv6Address)):
+            transport.setTcpNoDelay(True)
+        limits = self.site.limits
+        self._handshaken = not self.secure
+        self._deadline = self.site.seconds() + (limits.handshake_seconds if self.secure else limits.head_seconds)
+
+    def handshakeCompleted(self) -> None:
+        self._handshaken = True
+        self._deadline = self.site.seconds() + self.site.limits.head_seconds
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._closing or self._gone:
+            self._dropped += len(data)
+            if self._dropped > self.site.limits.linger_bytes:
+                self.abort()
+            return
+        self._buffer = self._buffer + data if self._buffer else data
+        if self._body is not None:
+            self._received += len(data)
+            self._body.expect_continue = False  # it did not wait
+        self.advance()
+
+    def readConnectionLost(self) -> None:
+        """The client closed its sending half, or everything: the difference shows when we write."""
+        self._eof = True
+        if self._closing:
+            self._lose_connection()
+        else:
+            self.advance()
+
+    def writeConnectionLost(self) -> None:
+        """We have closed our sending half."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._end(reason)
+        self.site.disconnected(self)
+
+    # Requests
+
+    def advance(self) -> None:
+        """Go on with what has been read, as far as it goes."""
+        if self._advancing:
+            return
+        self._advancing = True
+        try:
+            while self._buffer and not self._closing and not self._gone:
+                body = self._body
+                if body is not None:
+                    if not body.wants_data:
+                        break
+                    data, self._buffer = self._buffer, b""
+                    self._buffer = body.feed(data)
+                    self._check_body_end()
+                elif self._request is not None or not self._take_head():
+                    break
+        finally:
+            self._advancing = False
+        if self._eof:
+            self._advance_at_end()
+        else:
+            self._pause_or_resume()
+
+    def _advance_at_end(self) -> None:
+        if self._closing or self._gone:
+            return
+        if self._request is None:
+            self._lose_connection()
+        elif self._body is not None and self._body.wants_data and not self._buffer:
+            self._body.fail(Failure(S3Error("IncompleteBody", close=True)))
+
+    def _check_body_end(self) -> None:
+        if self._body is not None and self._body.complete:
+            self._body = None
+            if self._request is None:  # it was dropped after the answer
+                self._deadline = self.site.seconds() + self.site.limits.idle_seconds
+
+    def _pause_or_resume(self) -> None:
+        """Read on unless what we have must be dealt with first."""
+        body = self._body
+        pause = self._request is not None and (bool(self._buffer) or (body is not None and body.busy))
+        if pause is not self._paused and not self._gone:
+            self._paused = pause
+            if pause:
+                self.transport.pauseProducing()  # type: ignore[union-attr]
+            else:
+                self.transport.resumeProducing()  # type: ignore[union-attr]
+
+    def _take_head(self) -> bool:
+        """Begin the next request; False if its head is not complete."""
+        data = self._buffer
+        if data[0] == 13:  # RFC 9112 section 2.2: one empty line before the request line is ignored
+            if data == b"\r":
+                return False
+            if data.startswith(b"\r\n"):
+                data = self._buffer = data[2:]
+                if not data:
+                    return False
+        limits = self.site.limits
+        end = data.find(b"\r\n\r\n") + 4
+        now = self.site.seconds()
+        try:
+            if end < 4:
+                check_beginning(data, limits)
+                self._deadline = min(self._deadline, now + limits.head_seconds)
+                return False
+            if end == len(data):
+                self._buffer = b""
+            else:
+                data, self._buffer = data[:end], data[end:]
+            head = parse_head(data, limits)
+        except S3Error as error:
+            self._refuse(error, now)
+            return False
+        self._deadline = math.inf
+        request = self._request = Request(self, head, now)
+        if head.length != 0:
+            self._begin_body(request.body)
+        self._process(request)
+        return True
+
+    def _begin_body(self, body: RequestBody) -> None:
+        self._body = body
+        self._received = 0
+        self._credit = self.site.limits.body_grace_seconds
+        if self._buffer:
+            body.expect_continue = False
+
+    def _refuse(self, error: S3Error, now: float) -> None:
+        """Answer what is no request, or none in time."""
+        self._deadline = math.inf
+        request = self._request = Request(self, Head(), now)
+        request.fail(error)
+
+    def _process(self, request: Request) -> None:
+        try:
+            body = self.site.getResourceFor(request).render(request)
+            if body is not NOT_DONE_YET:
+                request.respond(200, [], body)
+        except S3Error as error:
+            self._fail(request, error)
+        except UnsupportedMethod as error:
+            allow = b", ".join(error.allowedMethods).decode("ascii")
+            self._fail(request, S3Error("MethodNotAllowed", headers={"Allow": allow}))
+        except Exception:
+            self._log.failure("{method} failed, request {id}", method=request.method, id=request.request_id)
+            self._fail(request, S3Error("InternalError"))
+
+    def _fail(self, request: Request, error: S3Error) -> None:
+        if request.status:
+            self.abort()
+        else:
+            request.fail(error)
+
+    # Responses
+
+    def connection_header(self, request: Request) -> bytes:
+        """Decide, when the head of its response is sent, whether the connection outlives this request."""
+        body = request.body
+        if request.keep_alive and (
+            self.site.draining
+            or (self._eof and not self._buffer)
+            or body.failed
+            or not (body.complete or body.drainable(self.site.limits.drain_bytes))
+        ):
+            request.keep_alive = False
+        if not request.keep_alive:
+            return b"Connection: close\r\n"
+        return b"" if request.http11 else b"Connection: keep-alive\r\n"
+
+    def write_continue(self) -> None:
+        self._output.write(_CONTINUE)
+
+    def write(self, data: bytes) -> None:
+        """The beginning of a response."""
+        self._output.write(data)
+
+    def write_last(self, data: bytes) -> None:
+        """A whole response, or its end."""
+        if self._output.write(data):
+            self._response_done()
+        else:
+            self._flushing = True
+
+    def send_last(self, source: BlockSource, length: int) -> Deferred[None]:
+        """The body of the response whose head was written."""
+        self._flushing = True
+        return self._output.send(source, length)
+
+    def _drained(self) -> None:
+        if self._flushing:
+            self._flushing = False
+            self._response_done()
+
+    def _response_done(self) -> None:
+        request = self._request
+        if request is None:
+            return
+        self._request = None
+        now = self.site.seconds()
+        self._deadline = now + self.site.limits.idle_seconds
+        request.ended(None)
+        self.site.request_ended(request, now)
+        if not request.keep_alive:
+            self._close_after_answer(now)
+            return
+        if self._body is not None:
+            self._deadline = now + self.site.limits.head_seconds
+            self._body.discard()
+            self._check_body_end()
+        self.advance()
+
+    # The end
+
+    def _close_after_answer(self, now: float) -> None:
+        """Close our half and drop what still comes for a while: closing a socket with unread bytes resets the
+        connection, and the client might never see the answer (RFC 9112 section 9.6)."""
+        body, self._body = self._body, None
+        self._buffer = b""
+        self._closing = True
+        self._deadline = now + self.site.limits.linger_seconds
+        if body is not None:
+            body.discard()
+        if self._eof or self.secure:  # over TLS the connection stays open until the client answers the close alert
+            self._lose_connection()
+        else:
+            self._output.close()
+            self.transport.loseWriteConnection()  # type: ignore[union-attr]
+        if self._paused and not self._eof:
+            self._paused = False
+            self.transport.resumeProducing()  # type: ignore[union-attr]
+
+    def _lose_connection(self) -> None:
+        self._closing = True
+        self._deadline = self.site.seconds() + self.site.limits.linger_seconds
+        self._output.close()
+        self.transport.loseConnection()  # type: ignore[union-attr]
+
+    def abort(self) -> None:
+        """Cut the connection at once."""
+        self._end(Failure(ConnectionAborted()))
+        self.transport.abortConnection()  # type: ignore[union-attr]
+
+    def drain(self) -> None:
+        """Close if no request is running; otherwise the running one is the last."""
+        if self._request is None and self._body is None and not self._buffer and not self._closing:
+            self._lose_connection()
+
+    def _end(self, reason: Failure) -> None:
+        if self._gone:
+            return
+        self._gone = True
+        self._buffer = b""
+        request, self._request = self._request, None
+        body, self._body = self._body, None
+        if request is not None:
+            request.gone = True
+        self._output.connection_lost(reason)
+        if body is not None:
+            body.fail(Failure(S3Error("IncompleteBody", close=True)))
+        if request is not None:
+            request.ended(reason)
+            self.site.request_ended(request, self.site.seconds())
+
+    # Time-outs
+
+    def check(self, now: float, since: float) -> None:
+        """Called every ``sweep_seconds``; ``since`` is how long ago the last time was."""
+        if now >= self._deadline:
+            self._expire(now)
+            return
+        if self._output.pending:
+            self._stalled = self._stalled + since if self._output.sent == self._sent_before else 0.0
+            self._sent_before = self._output.sent
+            if self._stalled >= self.site.limits.response_seconds:
+                self.abort()
+                return
+        else:
+            self._stalled = 0.0
+        if self._body is not None and self._request is not None:
+            self._check_body_rate(self._body, since)
+
+    def _check_body_rate(self, body: RequestBody, since: float) -> None:
+        """Bytes earn time; silence costs it, but only while it is the client we wait for."""
+        limits = self.site.limits
+        received, self._received = self._received, 0
+        self._credit = min(limits.body_grace_seconds, self._credit + received / limits.body_rate)
+        if body.wants_data and not self._buffer:
+            self._credit -= since
+            if self._credit < 0:
+                body.fail(Failure(S3Error("RequestTimeout", close=True)))
+
+    def _expire(self, now: float) -> None:
+        if self._closing or not self._handshaken or self._body is not None:
+            self.abort()
+        elif self._buffer:
+            self._buffer = b""
+            self._refuse(S3Error("RequestTimeout", close=True), now)
+        else:
+            self._lose_connection()

@@ -1,0 +1,182 @@
+"""The head of a request: llhttp parses it, this module refuses what llhttp lets through.
+
+Sans-IO. The channel cuts the head off at ``CRLF CRLF`` and counts its bytes; a parser lives for one head and never sees
+a body, because httptools does not tell where in a read a message ended, and hands the body of a request with
+``Upgrade`` on as the next request. Rules: RFC 9112; everything refused here closes the connection.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from httptools import (
+    HttpParserError,
+    HttpParserInvalidMethodError,
+    HttpParserInvalidURLError,
+    HttpParserUpgrade,
+    HttpRequestParser,
+)
+
+from aisobj.errors import S3Error
+from aisobj.web.limits import Limits
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+_METHOD_BEGINS: Final = re.compile(rb"[A-Z-]{1,20}(?: |\Z)")
+_AUTHORITY: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%-]+(?::[0-9]{0,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{0,5})?")
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
+_LENGTH: Final = re.compile(rb"[0-9]{1,19}")
+
+#: Methods that llhttp knows but that name no path on this server (RFC 9110 section 9.3.6, RFC 9113 section 3.4).
+_NOT_OURS: Final = frozenset({b"CONNECT", b"PRI"})
+
+
+class Head:
+    """One request head that passed every check.
+
+    :ivar method: e.g. ``b"GET"``.
+    :ivar target: origin form, as on the wire; absolute form is already reduced to it.
+    :ivar headers: names in lower case, wire order, values without surrounding blanks.
+    :ivar first: name -> first value.
+    :ivar length: of the body by Content-Length; 0 without one, None if the body is chunked.
+    :ivar expects_continue: ``Expect: 100-continue`` on a request that has a body.
+    """
+
+    __slots__ = ("expects_continue", "first", "headers", "http11", "keep_alive", "length", "method", "target")
+
+    def __init__(self, method: bytes = b"-", target: bytes = b"-") -> None:
+        self.method = method
+        self.target = target
+        self.headers: RawHeaders = []
+        self.first: dict[bytes, bytes] = {}
+        self.length: int | None = 0
+        self.http11 = True
+        self.keep_alive = False
+        self.expects_continue = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """httptools calls this; llhttp already dropped the blanks before the value."""
+        self.headers.append((name.lower(), value.rstrip(b" \t")))
+
+
+def refusal(message: str, code: str = "BadRequest") -> S3Error:
+    """An error after which the connection cannot be used."""
+    return S3Error(code, message, close=True)
+
+
+def check_beginning(data: bytes, limits: Limits) -> None:
+    """Refuse at once what cannot become a head, rather than at the time-out: a TLS hello, bare LFs, too many bytes.
+
+    :param data: all that arrived of the head; it has no ``CRLF CRLF`` yet.
+    :raises S3Error:
+    """
+    if len(data) > limits.head_bytes:
+        raise refusal("The request line and headers are too long.", "RequestHeaderSectionTooLarge")
+    if not _METHOD_BEGINS.match(data):
+        raise refusal("This is not an HTTP request.")
+    if data.count(b"\n") != data.count(b"\r\n"):
+        raise refusal("A line must end in CRLF.")
+
+
+def parse_head(data: bytes, limits: Limits) -> Head:
+    """:param data: from the request line to ``CRLF CRLF`` inclusive.
+
+    :raises S3Error: always with ``close``.
+    """
+    if len(data) > limits.head_bytes:
+        raise refusal("The request line and headers are too long.", "RequestHeaderSectionTooLarge")
+    line = data[: data.index(b"\r\n")].split(b" ")
+    if len(line) != 3:
+        raise refusal("The request line is malformed.")
+    method, target, version = line
+    head = Head(method, target)
+    head.http11 = version == b"HTTP/1.1"
+    if not head.http11 and version != b"HTTP/1.0":
+        raise refusal("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+    _feed(head, data)
+    if method in _NOT_OURS:
+        raise refusal("The method is not allowed here.", "MethodNotAllowed")
+    headers = head.headers
+    if len(headers) > limits.headers:
+        raise refusal(f"More than {limits.headers} headers.", "RequestHeaderSectionTooLarge")
+    first = head.first = dict(headers[::-1])
+    if len(first) != len(headers):
+        _check_repeated(headers)
+    _check_host(first, head.http11)
+    if target[:1] != b"/" or b"#" in target:
+        head.target = _origin_form(target, first)
+    _frame_body(head, first)
+    _decide_keep_alive(head)
+    return head
+
+
+def _feed(head: Head, data: bytes) -> None:
+    try:
+        HttpRequestParser(head).feed_data(data)
+    except HttpParserUpgrade:
+        pass  # the head is complete; without a body the wish to upgrade is ignored
+    except HttpParserInvalidMethodError:
+        raise refusal("The method is unknown.") from None
+    except HttpParserInvalidURLError:
+        raise refusal("The request target is malformed.", "InvalidURI") from None
+    except HttpParserError as error:
+        raise refusal(f"The request head is malformed: {error}.") from None
+
+
+def _check_repeated(headers: RawHeaders) -> None:
+    names = [name for name, _ in headers]
+    for name in (b"host", b"content-length", b"transfer-encoding"):
+        if names.count(name) > 1:
+            raise refusal(f"More than one {name.decode()} header.")
+
+
+def _check_host(first: dict[bytes, bytes], http11: bool) -> None:
+    host = first.get(b"host")
+    if host is None:
+        if http11:
+            raise refusal("The Host header is missing.")
+    elif not _AUTHORITY.fullmatch(host):
+        raise refusal("The Host header is malformed.")
+
+
+def _origin_form(target: bytes, first: dict[bytes, bytes]) -> bytes:
+    """RFC 9112 section 3.2.2: absolute form must be accepted; here only for the host that Host names."""
+    absolute = _ABSOLUTE.fullmatch(target)
+    if b"#" in target or not absolute:
+        raise refusal("The request target must be a path.", "InvalidURI")
+    authority, rest = absolute.groups()
+    if authority.lower() != first.get(b"host", authority).lower():
+        raise refusal("The request target names another host than the Host header.", "InvalidURI")
+    return rest if rest.startswith(b"/") else b"/" + rest
+
+
+def _frame_body(head: Head, first: dict[bytes, bytes]) -> None:
+    """How long the body is, by exactly one of two headers (RFC 9112 section 6)."""
+    coding = first.get(b"transfer-encoding")
+    length = first.get(b"content-length")
+    if coding is not None:
+        if not head.http11:
+            raise refusal("Transfer-Encoding is unknown to HTTP/1.0.")
+        if length is not None:
+            raise refusal("Content-Length and Transfer-Encoding exclude each other.")
+        if coding.lower() != b"chunked":
+            raise refusal("The only Transfer-Encoding accepted is chunked.")
+        head.length = None
+    elif length is not None:
+        if not _LENGTH.fullmatch(length):
+            raise refusal("The Content-Length is malformed.")
+        head.length = int(length)
+    if head.length != 0:
+        if b"upgrade" in first:
+            raise refusal("A request with a body cannot ask for an upgrade.")
+        head.expects_continue = head.http11 and first.get(b"expect", b"").lower() == b"100-continue"
+
+
+def _decide_keep_alive(head: Head) -> None:
+    """RFC 9112 section 9.3."""
+    head.keep_alive = head.http11
+    if b"connection" in head.first:
+        value = b",".join(value for name, value in head.headers if name == b"connection")
+        options = {option.strip(b" \t").lower() for option in value.split(b",")}
+        head.keep_alive = b"close" not in options if head.http11 else b"keep-alive" in options

@@ -1,0 +1,252 @@
+"""One request and its response, as the resources see it.
+
+Not a subclass of ``twisted.web.server.Request``: most of what that inherits (``content``, ``args``, sessions, buffered
+writes) would be there and not work. It has what ``twisted.web.resource.getChildForRequest`` and ``Resource.render``
+need.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote_to_bytes
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IAddress
+from twisted.python.failure import Failure
+from twisted.web.http_headers import Headers
+
+from aisobj.errors import S3Error
+from aisobj.protocol.xml import error_document
+from aisobj.web.body import NO_BODY, BodyConsumer, RequestBody
+from aisobj.web.framing import ChunkedFraming, LengthFraming
+from aisobj.web.head import Head, RawHeaders
+from aisobj.web.limits import Limits
+from aisobj.web.transport import Block, BlockSource
+
+if TYPE_CHECKING:
+    from aisobj.web.channel import Channel
+    from aisobj.web.site import Site
+
+__all__ = ["Block", "BlockSource", "BodyConsumer", "Request", "RequestBody"]
+
+#: What the access log says of a request whose client left before it was answered; nginx's number.
+CLIENT_CLOSED: Final = 499
+
+_STATUS_LINES: Final = {
+    status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode("ascii")) for status in HTTPStatus
+}
+_BODILESS: Final = frozenset({204, 304})
+
+# Unique among workers by the random half, within one by the counter.
+_ID_PREFIX: Final = os.urandom(4).hex().upper()
+_id_numbers: Final = itertools.count(int.from_bytes(os.urandom(3), "big"))
+
+
+class Request:
+    """A request whose head has arrived. Its body is read by ``body.deliver`` or ``body.read``, its answer is one
+    :meth:`respond`, or :meth:`start_response` and :meth:`send`.
+
+    :ivar uri: raw target in origin form, with the query, exactly as on the wire.
+    :ivar path: raw, what precedes the first ``?``; ``query`` what follows it, ``b""`` without one.
+    :ivar raw_headers: names in lower case, in the order of the wire. Trailers never get here.
+    :ivar postpath: unquoted segments of the path that resource traversal has not consumed; ``prepath`` the others.
+    :ivar request_id: 16 upper-case hexadecimal digits.
+    :ivar started: seconds of the site's clock when the head was complete.
+    :ivar status: of the response, 0 until its head is sent.
+    :ivar finished: the response is complete, or never will be.
+    :ivar gone: the client went away, or the connection was aborted, before the response was complete; whatever is
+        sent from then on is dropped.
+    :ivar operation: and ``bucket``, ``key``, ``principal_name``, ``error_code``: for the access log and the metrics,
+        set by whoever knows them.
+    :ivar bytes_out: of the response's body.
+    """
+
+    operation: str | None = None
+    bucket: str | None = None
+    key: bytes | None = None
+    principal_name: str | None = None
+    error_code: str | None = None
+    status = 0
+    bytes_out = 0
+    finished = False
+    gone = False
+    _waiting_for_end: list[Deferred[None]] | None = None
+    _headers: Headers | None = None
+    _to_send = 0
+
+    def __init__(self, channel: Channel, head: Head, started: float) -> None:
+        self.channel = channel
+        self.method = head.method
+        self.uri = uri = head.target
+        self.path, _, self.query = uri.partition(b"?")
+        self.raw_headers: RawHeaders = head.headers
+        self.http11 = head.http11
+        self.keep_alive = head.keep_alive
+        self.started = started
+        self.request_id = f"{_ID_PREFIX}{next(_id_numbers) & 0xFFFFFFFF:08X}"
+        self.prepath: list[bytes] = []
+        segments = self.path.split(b"/")
+        del segments[0]
+        self.postpath = [unquote_to_bytes(segment) for segment in segments] if b"%" in self.path else segments
+        self._first = head.first
+        if head.length == 0:
+            self.body = NO_BODY
+        else:
+            limits = channel.site.limits
+            framing = ChunkedFraming(limits) if head.length is None else LengthFraming(head.length)
+            self.body = RequestBody(channel, framing, head.expects_continue)
+
+    # The request
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of the header ``name`` (lower case)."""
+        return self._first.get(name)
+
+    @property
+    def requestHeaders(self) -> Headers:
+        """The headers in twisted.web's form, built when first asked for."""
+        if self._headers is None:
+            self._headers = Headers()
+            for name, value in self.raw_headers:
+                self._headers.addRawHeader(name, value)
+        return self._headers
+
+    @property
+    def site(self) -> Site:
+        return self.channel.site
+
+    @property
+    def limits(self) -> Limits:
+        return self.channel.site.limits
+
+    @property
+    def secure(self) -> bool:
+        """It came over TLS."""
+        return self.channel.secure
+
+    @property
+    def peer(self) -> str:
+        """The client's address without its port."""
+        return self.channel.peer
+
+    def getClientAddress(self) -> IAddress | None:
+        return self.channel.client_address
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes of the body read so far."""
+        return self.body.received
+
+    # Its end
+
+    def notifyFinish(self) -> Deferred[None]:
+        """As in twisted.web: fires with None when the response is complete, fails when it never will be."""
+        if self.finished:
+            return fail(ConnectionAborted()) if self.gone else succeed(None)
+        ended: Deferred[None] = Deferred()
+        if self._waiting_for_end is None:
+            self._waiting_for_end = []
+        self._waiting_for_end.append(ended)
+        return ended
+
+    # The response
+
+    def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
+        """The whole answer. Date, Server, x-amz-request-id, Content-Length and, where needed, Connection are added.
+
+        On HEAD the body stays here, and a Content-Length among ``headers`` replaces that of ``body``.
+
+        :raises ValueError: a header holds CR, LF or NUL; nothing was sent.
+        :raises RuntimeError: there was an answer already.
+        """
+        if self.gone:
+            return
+        length: int | None = len(body)
+        if self.method == b"HEAD" or status in _BODILESS:
+            body = b""
+            if any(name.lower() == b"content-length" for name, _ in headers):
+                length = None
+        head = self._response_head(status, headers, length)
+        self.bytes_out = len(body)
+        self.channel.write_last(head + body)
+
+    def start_response(self, status: int, headers: Sequence[tuple[bytes, bytes]], content_length: int) -> None:
+        """The head of an answer whose body :meth:`send` sends. With no body to send (HEAD, 204, 304, length 0) the
+        response is complete with this, and ``send`` only closes its source.
+
+        :raises ValueError: and RuntimeError, as :meth:`respond`.
+        """
+        if self.gone:
+            return
+        head = self._response_head(status, headers, content_length)
+        self._to_send = 0 if self.method == b"HEAD" or status in _BODILESS else content_length
+        if self._to_send:
+            self.channel.write(head)
+        else:
+            self.channel.write_last(head)
+
+    def send(self, source: BlockSource) -> Deferred[None]:
+        """Send the body announced by :meth:`start_response`; ``source`` is closed in any case.
+
+        :return: fires when all of it was handed over; the request is ``finished`` then. Otherwise fails as
+            :meth:`aisobj.web.transport.Output.send` says; nothing is left to do then but to log a failure that is
+            not the client's leaving (``twisted.internet.error.ConnectionClosed``, ``ConnectionLost``).
+        """
+        length = self._to_send
+        if not length and not self.gone:
+            source.close()
+            return succeed(None)
+        self.bytes_out = length
+        return self.channel.send_last(source, length)
+
+    def fail(self, error: S3Error) -> None:
+        """Answer with S3's error document."""
+        self.error_code = error.code
+        document = error_document(error, self.path.decode("utf-8", "replace"), self.request_id)
+        headers = [(b"Content-Type", b"application/xml")]
+        headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
+        if error.close:
+            self.keep_alive = False
+        self.respond(error.status, headers, document)
+
+    def abort(self) -> None:
+        """Something is wrong after the head was sent: cut the connection, so that nothing passes for complete."""
+        self.channel.abort()
+
+    def _response_head(self, status: int, headers: Sequence[tuple[bytes, bytes]], length: int | None) -> bytes:
+        if self.status:
+            raise RuntimeError("this request has been answered")
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or b"\0" in lines:
+            raise ValueError("a response header holds CR, LF or NUL")
+        self.status = status
+        if length is not None and status not in _BODILESS:
+            lines += b"Content-Length: %d\r\n" % length
+        return b"%b%bx-amz-request-id: %b\r\n%b%b\r\n" % (
+            _STATUS_LINES[status],
+            self.channel.site.common_headers(),
+            self.request_id.encode("ascii"),
+            lines,
+            self.channel.connection_header(self),
+        )
+
+    # For the channel
+
+    def ended(self, reason: Failure | None) -> None:
+        """Tell those who asked: the response is complete, or for ``reason`` never will be."""
+        self.finished = True
+        if reason is not None:
+            self.gone = True
+            if not self.status:
+                self.status = CLIENT_CLOSED
+        waiting, self._waiting_for_end = self._waiting_for_end, None
+        for ended in waiting or ():
+            if reason is None:
+                ended.callback(None)
+            else:
+                ended.errback(reason)

@@ -1,0 +1,151 @@
+"""The factory of HTTP connections: the resource tree, the clock, the limits, the log, and the graceful end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.web.http import datetimeToString
+from twisted.web.resource import IResource, getChildForRequest
+
+from aisobj.web.accesslog import AccessLog
+from aisobj.web.channel import Channel
+from aisobj.web.limits import Limits
+from aisobj.web.request import Request
+
+Observer = Callable[[Request, int, float], None]
+
+
+class Site(Factory):
+    """Listen with this.
+
+    :param root: the root of the resource tree. Its ``render`` gets a request when the head has arrived, before the
+        body, and returns ``NOT_DONE_YET`` or a whole body.
+    :param clock: the reactor, or a ``task.Clock``.
+    :ivar observers: called with each request, its status and its seconds when it has ended.
+    :ivar connections: the open ones.
+    """
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(
+        self,
+        root: IResource,
+        clock: IReactorTime,
+        limits: Limits | None = None,
+        access_log: AccessLog | None = None,
+    ) -> None:
+        self.root = root
+        self.clock = clock
+        self.limits = limits or Limits()
+        self.access_log = access_log
+        self.observers: list[Observer] = []
+        self.connections: set[Channel] = set()
+        self.draining = False
+        self.seconds: Callable[[], float] = clock.seconds
+        self._sweep_call: IDelayedCall | None = None
+        self._swept = 0.0
+        self._emptied: Deferred[None] | None = None
+        self._second = -1
+        self._common_headers = b""
+
+    def buildProtocol(self, addr: IAddress | None) -> Channel:
+        return Channel(self, addr)
+
+    def getResourceFor(self, request: Request) -> IResource:
+        """Walk the tree; ``request.postpath`` is what the resource found has not consumed."""
+        resource: IResource = getChildForRequest(self.root, request)
+        return resource
+
+    def common_headers(self) -> bytes:
+        """Date and Server, formatted once per second."""
+        now = self.seconds()
+        if int(now) != self._second:
+            self._second = int(now)
+            date = datetimeToString(now)
+            self._common_headers = b"Date: %b\r\nServer: ais-s3\r\n" % date
+        return self._common_headers
+
+    def drain(self, timeout: float) -> Deferred[None]:
+        """Close what is idle, answer what runs with ``Connection: close``, abort what is left after ``timeout``.
+
+        Stop listening first.
+
+        :param timeout: seconds.
+        :return: fires when no connection is left and the access log is written.
+        """
+        if self._emptied is None:
+            self.draining = True
+            self._emptied = Deferred()
+            abortion = self.clock.callLater(timeout, self._abort_all)
+            self._emptied.addBoth(self._drained, abortion)
+            for channel in list(self.connections):
+                channel.drain()
+            self._check_emptied()
+        watcher: Deferred[None] = Deferred()
+        self._emptied.chainDeferred(watcher)
+        return watcher
+
+    def _abort_all(self) -> None:
+        for channel in list(self.connections):
+            channel.abort()
+
+    def _drained(self, _: object, abortion: IDelayedCall) -> None:
+        if abortion.active():
+            abortion.cancel()
+
+    def _check_emptied(self) -> None:
+        if self.connections or self._emptied is None or self._emptied.called:
+            return
+        self._stop_sweeping()
+        self._emptied.callback(None)
+
+    # For the channels
+
+    def connected(self, channel: Channel) -> bool:
+        """False: there are too many connections already."""
+        if len(self.connections) >= self.limits.connections:
+            return False
+        self.connections.add(channel)
+        if self._sweep_call is None:
+            self._swept = self.seconds()
+            self._sweep_call = self.clock.callLater(self.limits.sweep_seconds, self._sweep)
+        return True
+
+    def disconnected(self, channel: Channel) -> None:
+        self.connections.discard(channel)
+        self._check_emptied()
+
+    def request_ended(self, request: Request, now: float) -> None:
+        """One line, one metric."""
+        seconds = now - request.started
+        if self.access_log is not None:
+            self.access_log.add(request, now, seconds)
+        for observer in self.observers:
+            try:
+                observer(request, request.status, seconds)
+            except Exception:
+                self._log.failure("an observer of requests failed")
+
+    def _sweep(self) -> None:
+        """Look at every time-out: one call for all connections instead of two or three for each request."""
+        self._sweep_call = None
+        now = self.seconds()
+        since, self._swept = max(0.0, now - self._swept), now
+        for channel in list(self.connections):
+            channel.check(now, since)
+        if self.connections:
+            self._sweep_call = self.clock.callLater(self.limits.sweep_seconds, self._sweep)
+        if self.access_log is not None:
+            self.access_log.flush()
+
+    def _stop_sweeping(self) -> None:
+        if self._sweep_call is not None:
+            self._sweep_call.cancel()
+            self._sweep_call = None
+        if self.access_log is not None:
+            self.access_log.flush()
