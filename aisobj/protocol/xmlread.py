@@ -21,7 +21,8 @@ from defusedxml.ElementTree import DefusedXMLParser
 
 from aisobj.errors import S3Error
 from aisobj.model import VersioningStatus
-from aisobj.protocol.s3time import parse_http_date
+from aisobj.protocol.conditions import parse_date
+from aisobj.protocol.s3time import NANOSECONDS
 
 MAX_DELETE_KEYS = 1000
 MAX_PARTS = 10_000
@@ -117,8 +118,8 @@ def _delete_key(element: Element) -> DeleteKey:
         raise S3Error("MalformedXML")
     size = texts.get("Size")
     modified = texts.get("LastModifiedTime")
-    time = None if modified is None else parse_http_date(modified.strip())
-    if modified is not None and time is None:
+    seconds = None if modified is None else parse_date(modified.strip())
+    if modified is not None and seconds is None:
         raise S3Error("MalformedXML")
     etag = texts.get("ETag")
     return DeleteKey(
@@ -126,7 +127,7 @@ def _delete_key(element: Element) -> DeleteKey:
         version_id=texts.get("VersionId") or None,
         etag=None if etag is None else _unquote(etag),
         size=None if size is None else _integer(size),
-        last_modified=time,
+        last_modified=None if seconds is None else seconds * NANOSECONDS,
     )
 
 
