@@ -1,0 +1,170 @@
+"""Blobs as files: one immutable file each, under a path made of its id. ``blob_format`` has the layout."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from aisobj.errors import CorruptData, StoreFull, StoreReadOnly
+from aisobj.storage.blob_directory import BlobDirectory
+from aisobj.storage.blob_reader import Buffers, CacheReads, FileBlobReader, open_blob
+from aisobj.storage.blob_writer import FileBlobWriter, Update, clone_blob, remove_quietly
+from aisobj.storage.files import FileSystem
+from aisobj.storage.ids import IdMaker
+from aisobj.storage.interfaces import IBlobReader, IBlobs
+from aisobj.storage.jobs import Jobs, shielded
+from aisobj.storage.unsettled import Unsettled
+
+#: Free space that is never written to: room for the index to grow while deletes make more.
+RESERVE = 256 * 1024 * 1024
+
+#: How long an answer about free space is believed when a writer asks to begin, seconds. Every batch asks anew.
+_FRESH = 1.0
+
+log = Logger()
+
+
+def _ignore(why: str) -> None:
+    pass
+
+
+@implementer(IBlobs)
+class FileBlobs:
+    """The blobs of one data directory, for one process; several processes may have one each.
+
+    What each process promises about ids (``settled_before``) is about its own blobs. A checkpoint for several is the
+    smallest of their answers.
+
+    :param root: where the files are; made if missing, its parent must exist.
+    :param pool: where all disk work is done. Started and stopped by the caller, after :meth:`close`.
+    :param sync: False: nothing survives a power cut. For throw-away test servers.
+    :param reserve: bytes of free space to keep.
+    :param on_read_only: called once with the reason, in the reactor thread, when a sync has failed.
+    :raises StorageError: the directory cannot be made or asked for its free space. Blocks; meant for start-up.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        reactor: IReactorFromThreads,
+        pool: ThreadPool,
+        ids: IdMaker,
+        sync: bool,
+        reserve: int = RESERVE,
+        fs: FileSystem | None = None,
+        on_read_only: Callable[[str], object] = _ignore,
+    ) -> None:
+        self._fs = FileSystem() if fs is None else fs
+        self._directory = BlobDirectory(str(root), sync=sync, reserve=reserve, fs=self._fs)
+        self._jobs = Jobs(reactor, pool, self._job_ended)
+        self._unsettled = Unsettled(ids)
+        self._buffers = Buffers()
+        self._cache = CacheReads(self._fs)
+        self._on_read_only = on_read_only
+        self._told = False
+        self._measuring = False
+        #: how often bytes did not match their checksum, for the metrics
+        self.corrupt = 0
+
+    @property
+    def read_only(self) -> str:
+        return self._directory.failed
+
+    def free_space(self) -> int:
+        """Bytes that the file system had left when it was last asked, less what writers hold: reserve included."""
+        return self._directory.free - self._directory.in_flight
+
+    def writer(self, update: Update | None = None) -> FileBlobWriter:
+        directory = self._directory
+        if directory.failed:
+            raise StoreReadOnly(directory.failed)
+        if time.monotonic() - directory.measured < _FRESH:
+            if self.free_space() < directory.reserve:
+                raise StoreFull(f"{self.free_space()} bytes free, of which {directory.reserve} are kept")
+        elif not self._measuring:  # an old answer refuses nobody: the first batch finds out
+            self._measuring = True
+            self._jobs.run(directory.measure).addBoth(self._measured)
+        return FileBlobWriter(directory, self._jobs, self._unsettled, self.remove, update)
+
+    def reader(self, blob_id: bytes, offset: int, length: int) -> Deferred[IBlobReader]:
+        opening = Deferred.fromCoroutine(self._open(blob_id, offset, length))
+        return shielded(opening, lambda reader: reader.close())
+
+    def clone(self, blob_id: bytes) -> Deferred[bytes]:
+        return shielded(Deferred.fromCoroutine(self._clone(blob_id)), partial(remove_quietly, self.remove))
+
+    def settle(self, blob_ids: Sequence[bytes]) -> None:
+        self._unsettled.settle(blob_ids)
+
+    def remove(self, blob_ids: Sequence[bytes]) -> Deferred[None]:
+        return shielded(Deferred.fromCoroutine(self._remove(blob_ids)))
+
+    def settled_before(self) -> bytes:
+        return self._unsettled.before()
+
+    def newer_than(self, blob_id: bytes) -> Deferred[list[bytes]]:
+        return shielded(self._jobs.run(self._directory.newer_than, blob_id))
+
+    def clean(self) -> Deferred[int]:
+        return shielded(self._jobs.run(self._directory.clean))
+
+    def close(self) -> Deferred[None]:
+        """Fires when no job is left. Readers and writers still open keep their files: their owners end them."""
+        return self._jobs.idle()
+
+    def _job_ended(self) -> None:
+        if self._directory.failed and not self._told:
+            self._told = True
+            log.critical("read-only from now on: {why}", why=self._directory.failed)
+            self._on_read_only(self._directory.failed)
+
+    def _measured(self, result: object) -> None:
+        # A failure is left to the writers' own jobs, which ask again and name it.
+        self._measuring = False
+
+    def _found_corrupt(self, path: str, error: CorruptData) -> None:
+        self.corrupt += 1
+        log.error("corrupt blob: {error}", error=error, path=path)
+
+    async def _open(self, blob_id: bytes, offset: int, length: int) -> IBlobReader:
+        try:
+            blob = await self._jobs.run(open_blob, self._directory, blob_id)
+        except CorruptData as error:
+            self._found_corrupt(self._directory.path(blob_id), error)
+            raise
+        if offset + length > blob.footer.size:
+            blob.close()
+            short = CorruptData(f"{blob.path}: ends at {blob.footer.size}, before the range {offset}+{length} does")
+            self._found_corrupt(blob.path, short)
+            raise short
+        return FileBlobReader(
+            blob,
+            offset,
+            length,
+            jobs=self._jobs,
+            buffers=self._buffers,
+            cache=self._cache,
+            corrupt=self._found_corrupt,
+        )
+
+    async def _clone(self, source: bytes) -> bytes:
+        blob_id = self._unsettled.make()
+        try:
+            await self._jobs.run(clone_blob, self._directory, source, blob_id)
+        except BaseException:
+            await remove_quietly(self.remove, blob_id)
+            raise
+        return blob_id
+
+    async def _remove(self, blob_ids: Sequence[bytes]) -> None:
+        await self._jobs.run(self._directory.remove, blob_ids)
+        self._unsettled.settle(blob_ids)
