@@ -16,6 +16,15 @@ class _Record(msgspec.Struct, frozen=True, array_like=True):
     """Base of what is stored."""
 
 
+class Format(_Record, frozen=True, array_like=True):
+    """The root partition's ``F`` row."""
+
+    version: int  #: of the release that made the store
+    min_reader: int  #: the oldest format version whose code reads it
+    flags: list[str]  #: features in use that older code does not know
+    instance: bytes  #: the store's own id
+
+
 class BucketState(enum.IntEnum):
     """ACTIVE takes writes; CLOSING is being looked through by DeleteBucket; DELETED is gone and awaits its purge."""
 

@@ -265,12 +265,17 @@ def resolve(level: Level, method: bytes, query: Query, header: HeaderGetter) -> 
     do not have, InvalidArgument or InvalidStorageClass for a header value that AWS does not know either.
     """
     operation = find(level, method, query, header)
+    admit(operation, query, header)
+    return operation
+
+
+def admit(operation: Operation, query: Query, header: HeaderGetter) -> None:
+    """What :func:`resolve` checks of an operation that was found."""
     if not operation.implemented:
         raise S3Error("NotImplemented", Operation=operation.name)
     operation.guard.check(header)
     if query:
         _check_parameters(operation, query)
-    return operation
 
 
 def _sub_resource(query: Query) -> str:

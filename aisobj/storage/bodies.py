@@ -53,7 +53,7 @@ class BodyWriter:
         self._pending: list[bytes | memoryview] = []
         self._blob: IBlobWriter | None = None
         self.size = 0
-        if engine.index.read_only:
+        if engine.read_only:
             raise S3Error("ServiceUnavailable")
         if size is not None and size > self._limit:
             self._blob = self._open()
@@ -85,6 +85,11 @@ class BodyWriter:
         """Leave no trace."""
         self._pending.clear()
         return succeed(None) if self._blob is None else self._blob.abort()
+
+    async def discard(self, body: WrittenBody) -> None:
+        """Drop a body that this writer finished and that will belong to nobody."""
+        if body.extents:
+            await self._engine.blobs.remove([extent.blob_id for extent in body.extents])
 
     def _open(self) -> IBlobWriter:
         try:

@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from twisted.internet.defer import Deferred
 
 from aisobj import checksums
-from aisobj.errors import CommitUnknown
-from aisobj.model import Attributes, Body, Bucket, Checksum, Extent, ObjectRecord
+from aisobj.errors import CommitUnknown, S3Error, StorageError
+from aisobj.model import Attributes, Body, Bucket, Checksum, Extent, ObjectRecord, Part, Upload
 from aisobj.protocol.conditions import WritePrecondition
 from aisobj.storage.bodies import BodyWriter, WrittenBody
 from aisobj.storage.engine import Engine, blob_ids
+from aisobj.storage.multipart import Uploads
 from aisobj.storage.objects import Found, NewBody, Objects
 
 
 class Copier:
     """Copies of objects. A source that is replaced meanwhile shows as BlobMissing: the caller fetches it again."""
 
-    def __init__(self, engine: Engine, objects: Objects) -> None:
+    def __init__(self, engine: Engine, objects: Objects, uploads: Uploads) -> None:
         self._engine = engine
         self._objects = objects
+        self._uploads = uploads
 
     async def copy(
         self,
@@ -48,6 +50,20 @@ class Copier:
         checksum = Checksum(algorithm, body.digests.raw(algorithm)) if algorithm else None
         attributes = Attributes(attributes.content_type, attributes.headers, checksum)
         return await self._objects.put(target.name, key, body, attributes, precondition)
+
+    async def copy_part(
+        self, source: Found, offset: int, length: int, target: Bucket, key: bytes, upload: Upload, number: int
+    ) -> Part:
+        """UploadPartCopy. The data is read once: the part's digests are those of just that range."""
+        footer: dict[str, str | bytes | int] = {
+            "bucket": target.id,
+            "key": key,
+            "upload": upload.id,
+            "part": number,
+        }
+        writer = self._uploads.writer(upload, (), length)
+        body = await self.read_into(source, offset, length, writer, footer)
+        return await self._uploads.put_part(target, key, upload, number, body, None)
 
     async def read_into(
         self, source: Found, offset: int, length: int, writer: BodyWriter, footer: dict[str, str | bytes | int]
@@ -107,8 +123,8 @@ class Copier:
         try:
             return await self._objects.replace(target.name, key, attributes, precondition.check, new)
         except CommitUnknown:
-            raise
-        except BaseException:
+            raise  # the body may be the object's by now
+        except (S3Error, StorageError):
             if body is not None:
                 await self._engine.blobs.remove(blob_ids(body))
             raise

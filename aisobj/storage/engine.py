@@ -46,6 +46,11 @@ class Changes:
         self.expect = {key: self.expect[key]}
         return self
 
+    @property
+    def frees(self) -> bool:
+        """Whether it only makes room."""
+        return bool(self.delete) and not any(key[:1] in (keys.OBJECT, keys.INLINE, keys.PART) for key in self.put)
+
     def count(self, objects: int, size: int) -> None:
         """Add to the bucket's counters."""
         if objects or size:
@@ -80,18 +85,41 @@ def blob_ids(body: Body) -> list[bytes]:
     return list(dict.fromkeys(extent.blob_id for extent in body.extents))
 
 
+class Ballast:
+    """Space held back for the day the disk is full. This one holds none."""
+
+    def give_up(self) -> bool:
+        """Make the space free; whether there was any."""
+        return False
+
+
 class Engine:
     """Index, blobs and ids, as the store's parts use them.
 
     :param inline_limit: bodies of at most this many bytes live in the index (measured: ``docs/performance.md``).
     """
 
-    def __init__(self, index: IIndex, blobs: IBlobs, ids: IdMaker, clock: IReactorTime, inline_limit: int) -> None:
+    def __init__(
+        self,
+        index: IIndex,
+        blobs: IBlobs,
+        ids: IdMaker,
+        clock: IReactorTime,
+        inline_limit: int,
+        ballast: Ballast,
+    ) -> None:
         self.index = index
         self.blobs = blobs
         self.ids = ids
         self.clock = clock
         self.inline_limit = inline_limit
+        self._ballast = ballast
+
+    @property
+    def read_only(self) -> str:
+        """Why nothing can be written any more, or ''. A sync that failed anywhere stops all writing."""
+        reason: str = self.index.read_only or self.blobs.read_only
+        return reason
 
     async def sleep(self, seconds: float) -> None:
         await deferLater(self.clock, seconds)
@@ -117,10 +145,17 @@ class Engine:
         :raises S3Error: SlowDown (no space), ServiceUnavailable (read-only).
         :raises CommitUnknown: nobody knows.
         """
+        if self.read_only:
+            raise S3Error("ServiceUnavailable")
+        arguments = (changes.partition, changes.expect, changes.put, changes.delete, changes.add)
         try:
-            result = await self.index.commit(
-                changes.partition, changes.expect, changes.put, changes.delete, changes.add
-            )
+            try:
+                result = await self.index.commit(*arguments)
+            except StoreFull:
+                # Deleting needs pages too: LMDB never overwrites what a reader may see.
+                if not (changes.frees and self._ballast.give_up()):
+                    raise
+                result = await self.index.commit(*arguments)
         except StoreFull as error:
             raise slow_down(error) from error
         except StoreReadOnly as error:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from aisobj import checksums
-from aisobj.errors import CommitUnknown, S3Error
+from aisobj.errors import CommitUnknown, S3Error, StorageError
 from aisobj.model import (
     Attributes,
     Body,
@@ -141,8 +141,8 @@ class Uploads:
         try:
             await engine.retry(attempt)
         except CommitUnknown:
-            raise
-        except BaseException:
+            raise  # the body may be the object's by now
+        except (S3Error, StorageError):
             await engine.blobs.remove(blob_ids(Body(extents)))
             raise
         engine.blobs.settle(blob_ids(Body(extents)))

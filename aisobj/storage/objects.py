@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from aisobj import checksums
-from aisobj.errors import CommitUnknown, CorruptData, S3Error
+from aisobj.errors import CommitUnknown, CorruptData, S3Error, StorageError
 from aisobj.model import (
     Attributes,
     Body,
@@ -177,8 +177,8 @@ class Objects:
         try:
             return await self.replace(name, key, attributes, check, new)
         except CommitUnknown:
-            raise
-        except BaseException:
+            raise  # the body may be the object's by now
+        except (S3Error, StorageError):
             await self.discard(body)
             raise
 
@@ -221,14 +221,14 @@ class Objects:
             engine.blobs.settle(blob_ids(new.body))
         return seen.bucket, record
 
-    async def delete(self, name: str, key: bytes, precondition: WritePrecondition) -> ObjectRecord | None:
-        """Remove the object; what was removed, or None where there was none (no error, as in S3)."""
+    async def delete(self, name: str, key: bytes, check: Check) -> ObjectRecord | None:
+        """Remove the object if ``check`` of it lets it; what was removed, or None where there was none."""
         engine = self._engine
 
         async def attempt() -> tuple[ObjectRecord | None] | None:
             seen = await self.look(name, key)
             try:
-                precondition.check(seen.current)
+                check(seen.current)
                 if seen.current is None:
                     return (None,)
                 seen.changes.discard_object(engine.ids.time(), seen.current, seen.snapshot)

@@ -12,7 +12,7 @@ import msgspec
 from xxhash import xxh3_64_digest
 
 from aisobj.errors import CorruptData, FormatError
-from aisobj.model import Body, Bucket, BucketName, Garbage, Headers, ObjectRecord, Part, Upload
+from aisobj.model import Body, Bucket, BucketName, Format, Garbage, Headers, ObjectRecord, Part, Upload
 
 VERSION = b"\x01"
 _CHECKSUM = 8
@@ -20,13 +20,13 @@ _CHECKSUM = 8
 _encoder = msgspec.msgpack.Encoder()
 _decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {
     kind: msgspec.msgpack.Decoder(kind)
-    for kind in (Bucket, BucketName, ObjectRecord, Headers, Body, Upload, Part, Garbage)
+    for kind in (Bucket, BucketName, ObjectRecord, Headers, Body, Upload, Part, Garbage, Format)
 }
 
-R = TypeVar("R", Bucket, BucketName, ObjectRecord, Headers, Body, Upload, Part, Garbage)
+R = TypeVar("R", Bucket, BucketName, ObjectRecord, Headers, Body, Upload, Part, Garbage, Format)
 
 
-def encode(record: Bucket | BucketName | ObjectRecord | Headers | Body | Upload | Part | Garbage) -> bytes:
+def encode(record: Bucket | BucketName | ObjectRecord | Headers | Body | Upload | Part | Garbage | Format) -> bytes:
     """A stored record as bytes."""
     data = VERSION + _encoder.encode(record)
     return data + xxh3_64_digest(data)

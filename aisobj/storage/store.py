@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
@@ -9,7 +11,7 @@ from twisted.logger import Logger
 
 from aisobj.storage.buckets import Buckets
 from aisobj.storage.copying import Copier
-from aisobj.storage.engine import Engine
+from aisobj.storage.engine import Ballast, Engine
 from aisobj.storage.ids import IdMaker
 from aisobj.storage.interfaces import IBlobs, IIndex
 from aisobj.storage.multipart import Uploads
@@ -31,6 +33,8 @@ class ObjectStore:
     :ivar uploads: :class:`~aisobj.storage.multipart.Uploads`
     :ivar copier: :class:`~aisobj.storage.copying.Copier`
 
+    :param closed: called at the end of ``close``, when both engines are closed.
+
     Whoever made it calls ``start`` before serving and ``close`` at the end; ``close`` closes both engines.
     """
 
@@ -41,12 +45,15 @@ class ObjectStore:
         clock: IReactorTime,
         ids: IdMaker | None = None,
         inline_limit: int = INLINE_LIMIT,
+        ballast: Ballast | None = None,
+        closed: Callable[[], object] = lambda: None,
     ) -> None:
-        self._engine = Engine(index, blobs, ids or IdMaker(), clock, inline_limit)
+        self._engine = Engine(index, blobs, ids or IdMaker(), clock, inline_limit, ballast or Ballast())
+        self._closed = closed
         self.buckets = Buckets(self._engine)
         self.objects = Objects(self._engine, self.buckets)
         self.uploads = Uploads(self._engine, self.objects)
-        self.copier = Copier(self._engine, self.objects)
+        self.copier = Copier(self._engine, self.objects, self.uploads)
         self.sweeper = Sweeper(self._engine)
         self._sweeping: Deferred[None] | None = None
         self._loop = LoopingCall(self._sweep)
@@ -55,8 +62,7 @@ class ObjectStore:
     @property
     def read_only(self) -> str:
         """Why nothing can be written any more, or ''."""
-        reason: str = self._engine.index.read_only or self._engine.blobs.read_only
-        return reason
+        return self._engine.read_only
 
     async def start(self) -> None:
         """Remove what a crash left, then begin to sweep."""
@@ -73,6 +79,7 @@ class ObjectStore:
             await self._sweeping
         await self._engine.blobs.close()
         await self._engine.index.close()
+        self._closed()
 
     def _sweep(self) -> Deferred[None]:
         self._sweeping = Deferred.fromCoroutine(self._sweep_once())

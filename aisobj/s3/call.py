@@ -1,0 +1,132 @@
+"""One S3 request with what the handlers need, and the resource that makes it and finds the handler.
+
+Order for every request: who is asking, before anything else is looked at (an unauthenticated request learns nothing);
+then what is asked (``protocol.operations``: default deny); then the names; then the handler.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred
+
+from aisobj.errors import S3Error
+from aisobj.model import Bucket, BucketProps
+from aisobj.protocol import names
+from aisobj.protocol.operations import Level, Operation, admit, find
+from aisobj.protocol.query import Query, parse_query
+from aisobj.protocol.signing import Authenticated
+from aisobj.storage.store import ObjectStore
+from aisobj.web.auth import Authenticator
+from aisobj.web.rendering import OperationResource
+from aisobj.web.request import Request
+
+XML = (b"Content-Type", b"application/xml")
+
+#: Where buckets are, if nothing else was configured: what AWS calls its first region.
+DEFAULT_REGION = "us-east-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What all S3 resources of a server share."""
+
+    store: ObjectStore
+    authenticator: Authenticator
+    props: BucketProps  #: of new buckets
+    region: str = ""  #: the only one accepted, or ""
+    owner: str = "ais-s3"
+
+
+class Call:
+    """One request. ``bucket_name`` is "" at the service, ``key`` is b"" at a bucket."""
+
+    __slots__ = ("auth", "bucket_name", "context", "key", "operation", "query", "request")
+
+    def __init__(
+        self,
+        context: Context,
+        request: Request,
+        auth: Authenticated,
+        query: Query,
+        operation: Operation,
+        bucket_name: str,
+        key: bytes,
+    ) -> None:
+        self.context = context
+        self.request = request
+        self.auth = auth
+        self.query = query
+        self.operation = operation
+        self.bucket_name = bucket_name
+        self.key = key
+
+    @property
+    def store(self) -> ObjectStore:
+        return self.context.store
+
+    def bucket(self) -> Bucket:
+        """Raises NoSuchBucket."""
+        return self.context.store.buckets.get(self.bucket_name)
+
+    def text_header(self, name: str) -> str | None:
+        """A request header as text, in the form that ``protocol.conditions`` asks for."""
+        value = self.request.header(name.encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
+
+    def now_ns(self) -> int:
+        """The request's time."""
+        return int(self.request.started * 1e9)
+
+    def send_xml(self, document: bytes, *headers: tuple[bytes, bytes]) -> None:
+        """200 with a document."""
+        self.request.respond(200, (XML, *headers), document)
+
+    def send_empty(self, status: int, *headers: tuple[bytes, bytes]) -> None:
+        """An answer without a body."""
+        self.request.respond(status, headers)
+
+
+#: Answers the call, at once or as a coroutine; raises S3Error.
+Handler = Callable[[Call], Awaitable[None] | None]
+
+
+class S3Resource(OperationResource):
+    """Base of the service, a bucket and an object."""
+
+    level: Level
+    handlers: Mapping[str, Handler]
+
+    def __init__(self, context: Context, bucket_name: str = "", key: bytes = b"") -> None:
+        # Not Resource.__init__: one of these is made for each request, and has no children to keep.
+        self.context = context
+        self.bucket_name = bucket_name
+        self.key = key
+
+    def handle(self, request: Request) -> Deferred[None] | None:
+        request.bucket, request.key = self.bucket_name, self.key
+        auth = self.context.authenticator.authenticate(request)
+        query = parse_query(request.query)
+        operation = find(self.level, request.method, query, request.header)
+        request.operation = operation.name
+        admit(operation, query, request.header)
+        self.check_names(request)
+        call = Call(self.context, request, auth, query, operation, self.bucket_name, self.key)
+        running = self.handlers[operation.name](call)
+        if inspect.iscoroutine(running):
+            return Deferred.fromCoroutine(running)
+        return None
+
+    def check_names(self, request: Request) -> None:
+        """Raises InvalidURI, InvalidBucketName, KeyTooLongError, InvalidArgument."""
+        if b"%" in request.path:
+            names.decode_path(request.path)
+        if self.level is not Level.SERVICE:
+            names.check_bucket_name(self.bucket_name)
+        if self.level is Level.OBJECT:
+            names.check_key(self.key)
+
+    def render_error(self, request: Request, error: S3Error) -> None:
+        request.fail(error)

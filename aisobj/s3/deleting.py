@@ -1,0 +1,76 @@
+"""DeleteObject and DeleteObjects."""
+
+from __future__ import annotations
+
+import contextlib
+
+from twisted.internet.defer import Deferred, gatherResults
+
+from aisobj.errors import S3Error, StorageError
+from aisobj.model import Bucket, ObjectRecord
+from aisobj.protocol import names, xml
+from aisobj.protocol.conditions import WritePrecondition
+from aisobj.s3.call import Call
+from aisobj.s3.versions import is_current, version_headers
+from aisobj.web.rendering import as_s3_error
+from aisobj.web.upload import read_document
+
+#: 1,000 keys of 1,024 bytes with their elements, escaped at their longest.
+_MAX_DOCUMENT = 8 << 20
+#: So many keys of one DeleteObjects are under way at once: they share a commit, and the reactor has its turn between.
+_AT_ONCE = 100
+
+
+class _NoSuchVersion(Exception):
+    """The version that the client names is not there (any more), so there is nothing to delete."""
+
+
+async def delete_object(call: Call) -> None:
+    """DeleteObject: 204 also where there is none."""
+    bucket = call.bucket()
+    wanted = xml.DeleteKey(call.key, call.query.get("versionId"))
+    match = call.text_header("if-match")
+    precondition = WritePrecondition.parse(lambda name: match if name == "if-match" else None)
+    await _delete(call, bucket, wanted, precondition)
+    call.send_empty(204, *version_headers(bucket, wanted.version_id))
+
+
+async def delete_objects(call: Call) -> None:
+    """DeleteObjects: each key has its own result, and none keeps another from being deleted."""
+    bucket = call.bucket()
+    wanted, quiet = xml.read_delete(await read_document(call.request, call.auth, _MAX_DOCUMENT, digest_required=True))
+    results: list[xml.Deleted | xml.DeleteFailed] = []
+    for start in range(0, len(wanted), _AT_ONCE):
+        batch = [Deferred.fromCoroutine(_result(call, bucket, key)) for key in wanted[start : start + _AT_ONCE]]
+        results.extend(await gatherResults(batch))
+    call.send_xml(xml.delete_result(results, quiet=quiet))
+
+
+async def _result(call: Call, bucket: Bucket, wanted: xml.DeleteKey) -> xml.Deleted | xml.DeleteFailed:
+    try:
+        names.check_key(wanted.key)
+        await _delete(call, bucket, wanted, WritePrecondition.none)
+    except (S3Error, StorageError) as error:
+        return xml.DeleteFailed(wanted.key, as_s3_error(error), wanted.version_id)
+    return xml.Deleted(wanted.key, wanted.version_id)
+
+
+async def _delete(call: Call, bucket: Bucket, wanted: xml.DeleteKey, precondition: WritePrecondition) -> None:
+    def check(current: ObjectRecord | None) -> None:
+        if wanted.version_id is not None and not is_current(bucket, current, wanted.version_id):
+            raise _NoSuchVersion
+        precondition.check(current)
+        if current is not None and not _holds(wanted, current):
+            raise S3Error("PreconditionFailed")
+
+    with contextlib.suppress(_NoSuchVersion):
+        await call.store.objects.delete(bucket.name, wanted.key, check)
+
+
+def _holds(wanted: xml.DeleteKey, current: ObjectRecord) -> bool:
+    """The conditions inside a DeleteObjects document."""
+    return (
+        wanted.etag in (None, "*", current.etag)
+        and wanted.size in (None, current.size)
+        and wanted.last_modified in (None, current.mtime // 10**9 * 10**9)
+    )

@@ -1,0 +1,160 @@
+"""An object: GetObject, HeadObject, PutObject. Copies, deletes and multipart uploads have files of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from twisted.internet.defer import Deferred
+
+from aisobj.errors import BlobMissing, S3Error
+from aisobj.model import Attributes, Body, ObjectRecord
+from aisobj.protocol.conditions import Outcome, ReadConditions, WritePrecondition, parse_range, resolve
+from aisobj.protocol.metadata import parse_object_headers, response_headers, response_overrides
+from aisobj.protocol.operations import Level
+from aisobj.s3 import multipart
+from aisobj.s3.answers import Headers, checksum_headers, read_headers, write_headers
+from aisobj.s3.call import Call, S3Resource
+from aisobj.s3.copying import copy_object
+from aisobj.s3.deleting import delete_object
+from aisobj.s3.versions import check_version
+from aisobj.storage.objects import Found
+from aisobj.web.download import send_found
+from aisobj.web.upload import receive
+
+#: How often a reader whose blobs were replaced under it looks again.
+_READ_ATTEMPTS = 5
+
+
+def get_object(call: Call) -> Awaitable[None] | None:
+    """GetObject and HeadObject. A small object is answered at once, without a coroutine."""
+    running = _send(call)
+    return None if running is None else _watch(call, running)
+
+
+async def _watch(call: Call, running: Deferred[None]) -> None:
+    """Until the head is out, a blob that is missing means that the object was replaced: look again."""
+    for _ in range(_READ_ATTEMPTS):
+        try:
+            await running
+            return
+        except BlobMissing:
+            if call.request.status:
+                raise
+        again = _send(call)
+        if again is None:
+            return
+        running = again
+    await running
+
+
+def _send(call: Call) -> Deferred[None] | None:
+    request = call.request
+    found = call.store.objects.fetch(call.bucket_name, call.key)
+    record = found.record
+    version_id = call.query.get("versionId")
+    if version_id is not None:
+        check_version(found.bucket, record, call.key, version_id)
+    outcome = ReadConditions.parse(call.text_header).evaluate(record.etag, record.mtime, call.now_ns())
+    if outcome is Outcome.PRECONDITION_FAILED:
+        raise S3Error("PreconditionFailed")
+    headers = read_headers(found.bucket, record)
+    if outcome is Outcome.NOT_MODIFIED:
+        request.respond(304, headers)
+        return None
+    overrides = response_overrides(call.query, signed=not call.auth.principal.anonymous)
+    headers += response_headers(record.content_type, call.store.objects.headers(found.bucket, record), overrides)
+    status, offset, length = _select(call, found, headers)
+    return send_found(request, call.store, found, status, headers, offset, length)
+
+
+def _select(call: Call, found: Found, headers: Headers) -> tuple[int, int, int]:
+    """Status, offset and length of what was asked for: all, a range, or a part."""
+    record = found.record
+    wanted = call.request.header(b"range")
+    part = call.query.get("partNumber")
+    if part is not None:
+        if wanted is not None:
+            raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber query parameter.")
+        offset, length = _part_range(record, found.body, multipart.part_number(part))
+        if record.parts:
+            headers.append((b"x-amz-mp-parts-count", b"%d" % record.parts))
+        return _partial(headers, offset, length, record.size)
+    spec = parse_range(wanted.decode("latin-1")) if wanted is not None else None
+    if spec is None:
+        _add_checksum(call, record, headers)
+        return 200, 0, record.size
+    offset, length = resolve(spec, record.size)
+    return _partial(headers, offset, length, record.size)
+
+
+def _partial(headers: Headers, offset: int, length: int, size: int) -> tuple[int, int, int]:
+    if length:
+        headers.append((b"Content-Range", b"bytes %d-%d/%d" % (offset, offset + length - 1, size)))
+        return 206, offset, length
+    return 200, offset, length
+
+
+def _part_range(record: ObjectRecord, body: Body | None, number: int) -> tuple[int, int]:
+    if not record.parts or body is None:
+        if number != 1:
+            raise S3Error("InvalidPartNumber", ActualPartCount="1", PartNumberRequested=str(number))
+        return 0, record.size
+    # AWS counts the parts of a finished object anew: 1..N, whatever numbers they were uploaded with.
+    if number > len(body.parts):
+        raise S3Error("InvalidPartNumber", ActualPartCount=str(record.parts), PartNumberRequested=str(number))
+    return sum(part.size for part in body.parts[: number - 1]), body.parts[number - 1].size
+
+
+def _add_checksum(call: Call, record: ObjectRecord, headers: Headers) -> None:
+    """The stored checksum, if it was asked for: it is that of the whole object, so not for a range."""
+    if record.checksum is not None and call.request.header(b"x-amz-checksum-mode") == b"ENABLED":
+        headers.extend(checksum_headers(record.checksum))
+
+
+async def put_object(call: Call) -> None:
+    """PutObject."""
+    bucket = call.bucket()
+    content_type, headers = parse_object_headers([*call.request.raw_headers, *call.query.hoisted()])
+    precondition = WritePrecondition.parse(call.text_header)
+    seen = _look_before(call, precondition) if precondition is not WritePrecondition.none else b""
+    footer: dict[str, str | bytes | int] = {"bucket": bucket.id, "key": call.key, "content-type": content_type}
+    body, checksum = await receive(
+        call.request,
+        call.auth,
+        lambda size, digests: call.store.objects.writer(bucket, digests, size),
+        footer,
+    )
+    attributes = Attributes(content_type, headers, checksum)
+    bucket, record = await call.store.objects.put(call.bucket_name, call.key, body, attributes, precondition, seen)
+    call.send_empty(200, *write_headers(bucket, record))
+
+
+def _look_before(call: Call, precondition: WritePrecondition) -> bytes:
+    """Refuse what cannot succeed before the body is read; the version that the precondition holds for, if any."""
+    try:
+        current = call.store.objects.fetch(call.bucket_name, call.key, with_body=False).record
+    except S3Error as error:
+        if error.code != "NoSuchKey":
+            raise
+        current = None
+    precondition.check(current)
+    return b"" if current is None else current.version_id
+
+
+class ObjectResource(S3Resource):
+    """``/s3/BUCKET/KEY``: the key is opaque, so there is nothing below."""
+
+    level = Level.OBJECT
+    handlers = {
+        "GetObject": get_object,
+        "HeadObject": get_object,
+        "PutObject": put_object,
+        "DeleteObject": delete_object,
+        "CopyObject": copy_object,
+        "CreateMultipartUpload": multipart.create_multipart_upload,
+        "UploadPart": multipart.upload_part,
+        "UploadPartCopy": multipart.upload_part_copy,
+        "CompleteMultipartUpload": multipart.complete_multipart_upload,
+        "AbortMultipartUpload": multipart.abort_multipart_upload,
+        "ListParts": multipart.list_parts,
+    }

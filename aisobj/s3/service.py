@@ -1,0 +1,41 @@
+"""The S3 tree: the service, under which buckets are, under which objects are. ListBuckets."""
+
+from __future__ import annotations
+
+from twisted.web.resource import IResource
+
+from aisobj.protocol import xml
+from aisobj.protocol.listparams import BucketsParams
+from aisobj.protocol.operations import Level
+from aisobj.s3.bucket import BucketResource
+from aisobj.s3.call import DEFAULT_REGION, Call, S3Resource
+from aisobj.web.request import Request
+
+
+def list_buckets(call: Call) -> None:
+    """ListBuckets."""
+    params = BucketsParams.parse(call.query)
+    found = call.store.buckets.list(params.prefix.decode(), params.after.decode(), params.max_buckets + 1)
+    page = found[: params.max_buckets]
+    call.send_xml(
+        xml.list_buckets(
+            params,
+            call.context.owner,
+            [(bucket.name, bucket.created) for bucket in page],
+            region=call.context.region or DEFAULT_REGION,
+            next_after=page[-1].name.encode() if len(found) > len(page) else b"",
+        )
+    )
+
+
+class ServiceResource(S3Resource):
+    """``/s3`` and ``/s3/``; also what the root of the server falls back to."""
+
+    isLeaf = False
+    level = Level.SERVICE
+    handlers = {"ListBuckets": list_buckets}
+
+    def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
+        if not path and not request.postpath:
+            return self
+        return BucketResource(self.context, path.decode("utf-8", "replace"))

@@ -1,0 +1,145 @@
+"""The embedded engine in a data directory of its own: LMDB for the index, files for blobs.
+
+::
+
+    DATA/lock      held by the one server that uses the directory
+    DATA/index/    LMDB (``lmdb_index``)
+    DATA/blobs/    files (``file_blobs``)
+    DATA/ballast   given up when the disk is full, so that deletes still work
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+from twisted.internet.interfaces import IReactorThreads
+from twisted.python.threadpool import ThreadPool
+
+from aisobj.errors import FormatError, StorageError
+from aisobj.model import Format
+from aisobj.storage import keys, records
+from aisobj.storage.engine import Ballast, Changes
+from aisobj.storage.file_blobs import RESERVE, FileBlobs
+from aisobj.storage.ids import IdMaker
+from aisobj.storage.index_client import IIndexReactor
+from aisobj.storage.interfaces import IIndex
+from aisobj.storage.lmdb_index import LmdbIndex
+from aisobj.storage.store import ObjectStore
+
+#: What this release writes, and the oldest release's format that it still reads.
+FORMAT_VERSION = 1
+
+#: Threads for disk work. More do not make one disk faster; fewer would let a slow write hold up every read.
+_THREADS = 8
+_BALLAST = 32 << 20
+
+
+class IEmbeddedReactor(IIndexReactor, IReactorThreads):
+    """What the embedded engine needs of a reactor."""
+
+
+class DataDirectory:
+    """A data directory that nobody else uses. ``release`` gives it back; so does the end of the process.
+
+    The lock belongs to the open file, so it lives on in a process that was forked.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def lock_data_directory(path: Path) -> DataDirectory:
+    """Make the directory if it is missing, and lock it.
+
+    :raises StorageError: another server has it, or it cannot be written; the text is one line for the operator.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageError(f"the data directory {path} cannot be used: {error.strerror}") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise StorageError(f"another server is using the data directory {path}") from None
+        raise StorageError(f"the data directory {path} cannot be locked: {error.strerror}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        os.close(descriptor)
+        raise StorageError(f"the data directory {path} is not writable")
+    return DataDirectory(path, descriptor)
+
+
+async def open_store(
+    path: Path, *, reactor: IEmbeddedReactor, sync: bool = True, reserve: int = RESERVE
+) -> ObjectStore:
+    """Open what a locked data directory holds, or begin it. Not before a fork. The caller starts and closes the store.
+
+    :param sync: False: nothing survives a power cut.
+    :param reserve: bytes of free space below which nothing new is stored.
+    :raises FormatError: a newer release wrote it. :raises StorageError: it cannot be opened.
+    """
+    ids = IdMaker()
+    pool = ThreadPool(0, _THREADS, "disk")
+    index = LmdbIndex.open(path / "index", reactor=reactor, sync=sync)
+    try:
+        await _check_format(index, ids)
+        pool.start()
+        blobs = FileBlobs(path / "blobs", reactor=reactor, pool=pool, ids=ids, sync=sync, reserve=reserve)
+        ballast = FileBallast(path / "ballast")
+        if blobs.free_space() > reserve + _BALLAST:
+            ballast.fill()
+    except BaseException:
+        await index.close()
+        if pool.started:
+            pool.stop()
+        raise
+    return ObjectStore(index, blobs, reactor, ids=ids, ballast=ballast, closed=pool.stop)
+
+
+class FileBallast(Ballast):
+    """A file of zeros that takes up space until it is needed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def fill(self) -> None:
+        """Take the space, if it is not taken yet. A file system that cannot promise space has no ballast."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, _BALLAST)
+        except OSError:
+            self._path.unlink()
+        finally:
+            os.close(descriptor)
+
+    def give_up(self) -> bool:
+        try:
+            self._path.unlink()
+        except OSError:
+            return False
+        return True
+
+
+async def _check_format(index: IIndex, ids: IdMaker) -> None:
+    """Read the format row, or write it into an index that is new."""
+    row = index.get(keys.ROOT, (keys.FORMAT,))[0]
+    if row is not None:
+        found = records.decode(Format, row)
+        if found.min_reader > FORMAT_VERSION:
+            raise FormatError(f"the data directory has format {found.version}; this release reads {FORMAT_VERSION}")
+        return
+    changes = Changes(keys.ROOT)
+    changes.expect_row(keys.FORMAT, None)
+    changes.put[keys.FORMAT] = records.encode(Format(FORMAT_VERSION, FORMAT_VERSION, [], ids.make()))
+    await index.commit(changes.partition, changes.expect, changes.put)

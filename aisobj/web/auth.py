@@ -1,0 +1,99 @@
+"""Who may come in: a request to a Principal, before anything of its body is read.
+
+With credentials every request is verified (``protocol.sigv4``). Without, the server is open, but only to programs that
+meant it: a known ``Host`` (a web page that rebinds its DNS name to 127.0.0.1 sends its own) and, for what writes, no
+foreign ``Origin`` (a form or script of another site sends one).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Collection
+
+from aisobj.errors import S3Error
+from aisobj.model import Principal
+from aisobj.protocol.authentication import verify
+from aisobj.protocol.credentials import Credentials
+from aisobj.protocol.signing import Authenticated, PayloadMode, SignedRequest, payload_mode
+from aisobj.web.request import Request
+
+ANONYMOUS = Principal(name="anonymous", anonymous=True)
+
+_READS = frozenset({b"GET", b"HEAD"})
+_LOCAL_HOSTS = frozenset({"localhost", "ip6-localhost"})
+
+
+class Authenticator:
+    """Decides on every request of the S3 tree and of ``/v1``.
+
+    :param credentials: None leaves the server open.
+    :param region: the only region that a signature may name; "" takes any.
+    :param now: seconds since the epoch.
+    :param hosts: further host names that an open server answers to; ``*`` stands for any.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials | None,
+        region: str,
+        now: Callable[[], float],
+        hosts: Collection[str] = (),
+    ) -> None:
+        self._credentials = credentials
+        self._region = region or None
+        self._now = now
+        self._hosts = _LOCAL_HOSTS.union(host.lower() for host in hosts)
+
+    @property
+    def open(self) -> bool:
+        """Whether anybody may come in."""
+        return self._credentials is None
+
+    def authenticate(self, request: Request) -> Authenticated:
+        """Who is asking, and how the body is to be verified. Raises S3Error."""
+        if self._credentials is None:
+            self._check_origin(request)
+            return _anonymous(request.header(b"x-amz-content-sha256"))
+        signed = SignedRequest(request.method, request.path, request.query, request.raw_headers)
+        found = verify(signed, self._credentials, self._now(), region=self._region)
+        request.principal_name = found.principal.name
+        return found
+
+    def _check_origin(self, request: Request) -> None:
+        if "*" in self._hosts:
+            return
+        host = _host_of(request.header(b"host") or b"")
+        if host is None or not (host in self._hosts or _is_address(host)):
+            raise S3Error("AccessDenied", "This server is open, so it answers only to names that it knows.")
+        if request.method in _READS:
+            return
+        origin = request.header(b"origin")
+        if origin is not None:
+            scheme, _, authority = origin.partition(b"://")
+            if scheme not in (b"http", b"https") or authority != request.header(b"host"):
+                raise S3Error("AccessDenied", "This server is open, so it takes no writes from other web sites.")
+
+
+def _anonymous(payload: bytes | None) -> Authenticated:
+    """Nobody signs for the body, but what its sender says of it is still checked."""
+    mode = payload_mode(payload)
+    sha256 = payload.decode("ascii").lower() if payload is not None and mode is PayloadMode.SIGNED else None
+    return Authenticated(ANONYMOUS, mode, sha256, None, 0, False)
+
+
+def _host_of(header: bytes) -> str | None:
+    """The host in a Host header, lower-case and without port; an IPv6 address without brackets."""
+    text = header.decode("latin-1").lower()
+    if text.startswith("["):
+        host, bracket, _ = text[1:].partition("]")
+        return host if bracket else None
+    return text.partition(":")[0].removesuffix(".") or None
+
+
+def _is_address(host: str) -> bool:
+    """An address cannot be rebound: whoever names it reaches just that address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

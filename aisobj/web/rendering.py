@@ -1,0 +1,72 @@
+"""The one edge between coroutines and responses: an operation runs, and whatever it raises becomes an answer."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionClosed, ConnectionLost
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from aisobj.errors import S3Error, StorageError, StoreFull, StoreReadOnly
+from aisobj.web.request import Request
+
+_log = Logger()
+
+
+def as_s3_error(error: BaseException) -> S3Error:
+    """What a client is told of an error that is not S3's own; the details are for the log."""
+    if isinstance(error, S3Error):
+        return error
+    if isinstance(error, StoreFull):
+        return S3Error("SlowDown", "There is not enough free space to store this.", headers={"Retry-After": "1"})
+    if isinstance(error, StoreReadOnly):
+        return S3Error("ServiceUnavailable")
+    return S3Error("InternalError")
+
+
+class OperationResource(Resource):
+    """A resource whose requests are coroutines. A subclass says what to do, and how an error is written."""
+
+    isLeaf = True
+
+    def handle(self, request: Request) -> Deferred[None] | None:
+        """Answer the request, at once (None) or later. May raise."""
+        raise NotImplementedError
+
+    def render_error(self, request: Request, error: S3Error) -> None:
+        """Write the answer to a failed request; no head has been sent."""
+        raise NotImplementedError
+
+    def render(self, request: Request) -> int:
+        """twisted.web's entry."""
+        try:
+            running = self.handle(request)
+        except Exception:
+            self._failed(Failure(), request)
+        else:
+            if running is not None:
+                running.addErrback(self._failed, request)
+                running.addErrback(lambda failure: _log.failure("an error could not be answered", failure))
+        return NOT_DONE_YET
+
+    def _failed(self, failure: Failure, request: Request) -> None:
+        # An operation is not cancelled when its client goes away: it may be in the middle of a commit, which happens or
+        # not whoever still listens. What reads or writes the connection fails by itself.
+        error = failure.value
+        if failure.check(S3Error) is None and not (request.gone and failure.check(ConnectionClosed, ConnectionLost)):
+            if isinstance(error, StorageError):
+                _log.error(
+                    "request {id}: {kind}: {error}", id=request.request_id, kind=type(error).__name__, error=error
+                )
+            else:
+                _log.failure("request {id} failed", failure, id=request.request_id)
+        if request.finished:
+            return
+        if request.status:  # the head is out
+            request.abort()
+            return
+        found = as_s3_error(failure.value or Exception())
+        request.error_code = found.code
+        self.render_error(request, found)
