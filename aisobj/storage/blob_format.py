@@ -24,6 +24,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 from xxhash import xxh3_64_digest
@@ -54,7 +55,7 @@ class Footer(msgspec.Struct, frozen=True):
     size: int
     sums: bytes
     id: bytes
-    owner: dict[str, str | bytes | int]
+    owner: dict[str, Any]  # str, bytes and int
 
 
 _encoder = msgspec.msgpack.Encoder()

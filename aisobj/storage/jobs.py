@@ -35,7 +35,7 @@ class Jobs:
         return job.addBoth(self._ran)
 
     def idle(self) -> Deferred[None]:
-        """Fires once no job is left."""
+        """Fires once no job is left, nor one that such a job leads to."""
         if not self._running:
             return succeed(None)
         waiting: Deferred[None] = Deferred()
@@ -45,11 +45,16 @@ class Jobs:
     def _ran(self, result: T | Failure) -> T | Failure:
         self._running -= 1
         self._after()
+        if not self._running and self._idle:
+            # Not now: whoever waits for this result may start another job with it.
+            self._reactor.callFromThread(self._fire_idle)
+        return result
+
+    def _fire_idle(self) -> None:
         if not self._running:
             idle, self._idle = self._idle, []
             for waiting in idle:
                 waiting.callback(None)
-        return result
 
 
 def shielded(job: Deferred[T], lost: Callable[[T], object] | None = None) -> Deferred[T]:
