@@ -28,8 +28,8 @@ MAX_SIGNING_KEYS = 1024
 #: UriEncode's output: unreserved characters, and the upper-case escapes of all others. Possessive quantifiers, so that
 #: a refusal takes time in proportion to the length.
 _ESCAPE = rb"%(?:[01][0-9A-F]|2[0-9A-CF]|3[A-F]|40|5[B-E]|60|7[BCDF]|[89A-F][0-9A-F])"
-_TOKEN = rb"(?:[A-Za-z0-9\-._~]++|" + _ESCAPE + rb")*+"
-_is_canonical_path = re.compile(rb"(?:[A-Za-z0-9\-._~/]++|" + _ESCAPE + rb")*+").fullmatch
+_TOKEN = rb"[A-Za-z0-9\-._~]*+(?:" + _ESCAPE + rb"[A-Za-z0-9\-._~]*+)*+"
+_is_canonical_path = re.compile(rb"[A-Za-z0-9\-._~/]*+(?:" + _ESCAPE + rb"[A-Za-z0-9\-._~/]*+)*+").fullmatch
 _PARAMETER = _TOKEN + rb"(?:=" + _TOKEN + rb")?+"
 _is_canonical_query = re.compile(_PARAMETER + rb"(?:&" + _PARAMETER + rb")*+").fullmatch
 _split_at_slash_escape = re.compile(rb"%2[Ff]").split
@@ -73,6 +73,16 @@ def _encode(text: bytes) -> bytes:
 def canonical_query(pairs: Iterable[Pair]) -> bytes:
     """The CanonicalQueryString of :func:`canonical_pairs`: in order of names, then of values."""
     return b"&".join([name + b"=" + value for name, value in sorted(pairs)])
+
+
+def decode(encoded: bytes) -> bytes:
+    """The bytes that a part of :func:`canonical_pairs` stands for."""
+    if b"%" in encoded:
+        # A scope and a list of headers have no other escapes; replacing is eight times as fast.
+        encoded = encoded.replace(b"%2F", b"/").replace(b"%3B", b";")
+        if b"%" in encoded:
+            return unquote_to_bytes(encoded)
+    return encoded
 
 
 def canonical_value(value: bytes) -> bytes:

@@ -33,12 +33,9 @@ def verify(
     fields = merge_headers(request.headers)
     pairs = signing.canonical_pairs(request.query)
     authorization = fields.get(b"authorization")
-    in_query_4 = in_query_2 = False
-    for name, _ in pairs:
-        if name in _V4_PARAMETERS:
-            in_query_4 = True
-        elif name in _V2_PARAMETERS:
-            in_query_2 = True
+    parameters = dict(pairs)
+    in_query_4 = not _V4_PARAMETERS.isdisjoint(parameters)
+    in_query_2 = not _V2_PARAMETERS.isdisjoint(parameters)
     if (authorization is not None) + in_query_4 + in_query_2 > 1:
         raise S3Error(
             "InvalidArgument",

@@ -36,7 +36,7 @@ class SignedRequest(msgspec.Struct, frozen=True, gc=False):
     headers: Sequence[tuple[bytes, bytes]]  #: lower-case names, in the order of the wire
 
 
-class PayloadMode(enum.Enum):
+class PayloadMode(enum.StrEnum):
     """What ``x-amz-content-sha256`` says of the body; the value is the header's, where it is a fixed one."""
 
     SIGNED = "SHA256"  #: its hash is given, and signed
@@ -47,7 +47,7 @@ class PayloadMode(enum.Enum):
     MISSING = "MISSING"  #: nothing is said
 
 
-class Mechanism(enum.Enum):
+class Mechanism(enum.StrEnum):
     """Where a signature is, and of which version."""
 
     V4_HEADER = "v4 header"

@@ -11,8 +11,8 @@ import hmac
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
-from urllib.parse import unquote_to_bytes
 
+from aisobj import signing
 from aisobj.errors import S3Error
 from aisobj.protocol.credentials import Credentials
 from aisobj.protocol.signing import (
@@ -132,7 +132,7 @@ def verify_query(
         if name in _PARAMETERS:
             if name in values:
                 _missing_parameter()
-            values[name] = unquote_to_bytes(value)
+            values[name] = signing.decode(value)
     if not all(map(values.get, _PARAMETERS)):
         _missing_parameter()
     expires = values[b"Expires"]
@@ -228,7 +228,7 @@ def _decode(value: bytes) -> bytes:
     """
     :raises S3Error: InvalidArgument for a line feed, which would make one line of what is signed look like two.
     """
-    decoded = unquote_to_bytes(value)
+    decoded = signing.decode(value)
     if b"\n" in decoded:
         raise S3Error("InvalidArgument", "A signed parameter has a line feed.")
     return decoded

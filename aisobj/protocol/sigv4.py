@@ -10,7 +10,8 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn
-from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from aisobj import signing
 from aisobj.errors import S3Error
@@ -48,7 +49,7 @@ _REQUIRED = (
     b"X-Amz-Expires",
 )
 #: Parameters that say something to the verifier, so that each may be there only once.
-_UNIQUE = frozenset((*_REQUIRED, b"X-Amz-Content-Sha256", b"X-Amz-Security-Token"))
+_PARAMETERS = (*_REQUIRED, b"X-Amz-Content-Sha256", b"X-Amz-Security-Token")
 
 
 class _Malformed(NamedTuple):
@@ -62,7 +63,7 @@ _HEADER = _Malformed("AuthorizationHeaderMalformed", "The authorization header i
 _CREDENTIAL = _Malformed("AuthorizationQueryParametersError", "Error parsing the X-Amz-Credential parameter; ")
 
 
-class _Claim(NamedTuple):
+class _Claim(msgspec.Struct, frozen=True, gc=False):
     """What a request says about its own signature."""
 
     access_key: bytes
@@ -121,10 +122,13 @@ def verify_query(
     prefix: bytes,
 ) -> Authenticated:
     """A presigned request; parameters as for :func:`verify_header`."""
+    # Only a credential and a list of headers have characters that are escaped.
     values = _presigned_parameters(pairs)
     if values[b"X-Amz-Algorithm"] != signing.ALGORITHM:
         _malformed_query('X-Amz-Algorithm only supports "AWS4-HMAC-SHA256"')
-    access_key, date, claimed_region, scope = _split_credential(values[b"X-Amz-Credential"], region, _CREDENTIAL)
+    access_key, date, claimed_region, scope = _split_credential(
+        signing.decode(values[b"X-Amz-Credential"]), region, _CREDENTIAL
+    )
     amz_date = values[b"X-Amz-Date"]
     claimed = parse_amz_date(amz_date)
     if claimed is None:
@@ -142,7 +146,7 @@ def verify_query(
         claimed_region,
         scope,
         amz_date,
-        values[b"X-Amz-SignedHeaders"],
+        signing.decode(values[b"X-Amz-SignedHeaders"]),
         values[_SIGNATURE],
         _UNSIGNED_PAYLOAD if payload is None else payload,
     )
@@ -311,16 +315,15 @@ def _check_scope_date(date: bytes, amz_date: bytes, malformed: _Malformed) -> No
 
 
 def _presigned_parameters(pairs: Sequence[signing.Pair]) -> dict[bytes, bytes]:
-    """The decoded ``X-Amz-*`` parameters of the signature.
+    """The query with all ``X-Amz-*`` parameters of the signature, still encoded.
 
-    :raises S3Error: AuthorizationQueryParametersError if one is missing or there twice.
+    :raises S3Error: AuthorizationQueryParametersError if one is missing, empty, or there twice.
     """
-    values: dict[bytes, bytes] = {}
-    for name, value in pairs:
-        if name in _UNIQUE:
-            if name in values:
-                _malformed_query(f"{text(name)} must be given once")
-            values[name] = unquote_to_bytes(value) if b"%" in value else value
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        if any(names.count(name) > 1 for name in _PARAMETERS):
+            _malformed_query("Each of the parameters of query-string authentication must be given once")
     if not all(map(values.get, _REQUIRED)):
         _malformed_query(
             "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, "

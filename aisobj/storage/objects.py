@@ -211,7 +211,7 @@ class Objects:
                 changes.discard_object(engine.ids.time(), seen.current, seen.snapshot)
         finally:
             seen.snapshot.close()
-        changes.count(seen.current is None, record.size - (seen.current.size if seen.current else 0))
+        changes.count(int(seen.current is None), record.size - (seen.current.size if seen.current else 0))
         self._put_rows(changes, key, record, new, attributes)
         also(changes)
         row = changes.put[keys.OBJECT + key]

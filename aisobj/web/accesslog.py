@@ -8,19 +8,19 @@ from __future__ import annotations
 import os
 import re
 import sys
+from functools import lru_cache
 from time import gmtime, strftime
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote_from_bytes
+from urllib.parse import quote_from_bytes, unquote
 
 from twisted.logger import Logger
 
 if TYPE_CHECKING:
     from aisobj.web.request import Request
 
-#: The parameters of presigned URLs: SigV4's, and SigV2's.
-_SECRET: Final = re.compile(
-    r"(?<=[?&])((?:x-amz-signature|x-amz-credential|x-amz-security-token|signature|awsaccesskeyid)=)[^&]*",
-    re.IGNORECASE,
+#: The parameters of presigned URLs, in lower case: SigV4's, and SigV2's.
+_SECRET: Final = frozenset(
+    {"x-amz-signature", "x-amz-credential", "x-amz-security-token", "signature", "awsaccesskeyid"}
 )
 _UNSAFE: Final = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # all but printable ASCII without " and \
 
@@ -57,12 +57,12 @@ class AccessLog:
             self._time = strftime("%d/%b/%Y:%H:%M:%S +0000", gmtime(now))
         uri = request.uri.decode("latin-1")
         if request.query:
-            uri = _SECRET.sub(r"\1-", uri)
+            uri = _redacted(uri)
         version = "1.1" if request.http11 else "1.0"
         self._lines.append(
             f"{request.peer} - {_token(request.principal_name)} [{self._time}] "
             f'"{request.method.decode("latin-1")} {_text(uri)} HTTP/{version}" {request.status} {request.bytes_out} '
-            f'"{_header(request, b"referer")}" "{_header(request, b"user-agent")}" '
+            f'"{_header(request.header(b"referer"))}" "{_header(request.header(b"user-agent"))}" '
             f"operation={request.operation or '-'} bucket={_token(request.bucket)} key={_key(request.key)} "
             f"id={request.request_id} in={request.bytes_in} out={request.bytes_out} "
             f"seconds={seconds:.6f} error={request.error_code or '-'}\n"
@@ -102,19 +102,30 @@ class AccessLog:
             os.close(self._fd)
 
 
+def _redacted(uri: str) -> str:
+    """Without the values of secret parameters, however their names are spelled."""
+    path, mark, query = uri.partition("?")
+    if not mark:
+        return uri
+    return path + "?" + "&".join([_redacted_parameter(parameter) for parameter in query.split("&")])
+
+
+def _redacted_parameter(parameter: str) -> str:
+    name, mark, _ = parameter.partition("=")
+    plain = unquote(name) if "%" in name else name
+    return f"{name}=-" if mark and plain.lower() in _SECRET else parameter
+
+
 def _text(value: str) -> str:
     r"""For within quotes: what is not plain ASCII becomes ``\xNN``."""
     return _UNSAFE.sub(lambda found: f"\\x{ord(found[0]):02x}", value) if _UNSAFE.search(value) else value
 
 
-def _header(request: Request, name: bytes) -> str:
-    value = request.header(name)
+@lru_cache(maxsize=64)  # the same few clients come again and again
+def _header(value: bytes | None) -> str:
     if value is None:
         return "-"
-    text = value.decode("latin-1")
-    if name == b"referer" and "=" in text:
-        text = _SECRET.sub(r"\1-", text)
-    return _text(text)
+    return _text(_redacted(value.decode("latin-1")))
 
 
 def _token(value: str | None) -> str:

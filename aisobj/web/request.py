@@ -207,7 +207,8 @@ class Request:
     def fail(self, error: S3Error) -> None:
         """Answer with S3's error document."""
         self.error_code = error.code
-        document = error_document(error, self.path.decode("utf-8", "replace"), self.request_id)
+        resource = unquote_to_bytes(self.path).decode("utf-8", "replace") if self.path.startswith(b"/") else ""
+        document = error_document(error, resource, self.request_id)
         headers = [(b"Content-Type", b"application/xml")]
         headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
         if error.close:
