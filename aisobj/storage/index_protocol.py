@@ -1,0 +1,167 @@
+"""What the index's readers and its one writer say to each other, over a stream socket. No Twisted here.
+
+Each way, frames: a little-endian u32 length, then that many bytes of msgpack. To the writer one :class:`Commit` a
+frame, in any number, without waiting for answers; back a list of :class:`Answer` for every batch the writer has
+finished, in no promised order (``seq`` pairs them). Both ends run the same release of this package, so the form has
+no version.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+import msgspec
+
+from aisobj.storage import keys
+
+if TYPE_CHECKING:
+    from aisobj.storage.interfaces import Expectations
+
+MAX_PARTITION: Final = 16
+#: bytes in the longest key of a row: LMDB 1.0 takes 1,978, of which the partition takes up to 17
+MAX_KEY: Final = 1978 - 1 - MAX_PARTITION
+#: bytes in the largest commit; what callers write in one is far below (a small object's bytes and a few records)
+MAX_FRAME: Final = 64 << 20
+
+LENGTH: Final = struct.Struct("<I")
+
+
+class Outcome(enum.IntEnum):
+    """How the writer ended a commit. Only OK has changed anything."""
+
+    OK = 0
+    CONFLICT = 1
+    FAILED = 2  #: this commit cannot be written (StorageError)
+    FULL = 3  #: no room (StoreFull)
+    READ_ONLY = 4  #: a sync failed, now or earlier (StoreReadOnly)
+
+
+class Commit(msgspec.Struct, array_like=True, gc=False):
+    """One ``IIndex.commit``. Of a row, ``expect`` says False (ABSENT), True (PRESENT) or the exact bytes.
+
+    Where one key is in several of them, ``delete`` comes before ``put`` before ``add``.
+    """
+
+    seq: int
+    partition: bytes
+    expect: dict[bytes, bool | bytes]
+    put: dict[bytes, bytes]
+    delete: list[bytes]
+    add: dict[bytes, list[int]]
+
+
+class Answer(msgspec.Struct, array_like=True, gc=False):
+    """What became of the commit ``seq``; ``text`` says why where it is not OK or CONFLICT."""
+
+    seq: int
+    outcome: Outcome
+    text: str = ""
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+decode_commit: Final = msgspec.msgpack.Decoder(Commit).decode
+decode_answers: Final = msgspec.msgpack.Decoder(list[Answer]).decode
+
+
+def encode_frame(message: Commit | list[Answer]) -> bytearray:
+    """A frame. Raises ValueError where it would be larger than ``MAX_FRAME``."""
+    frame = bytearray(LENGTH.size)
+    _encoder.encode_into(message, frame, LENGTH.size)
+    size = len(frame) - LENGTH.size
+    if size > MAX_FRAME:
+        raise ValueError(f"a commit of {size} bytes; the most is {MAX_FRAME}")
+    LENGTH.pack_into(frame, 0, size)
+    return frame
+
+
+T = TypeVar("T")
+
+
+class FrameReader(Generic[T]):
+    """Cuts what arrives into frames and decodes them."""
+
+    def __init__(self, decode: Callable[[memoryview], T]) -> None:
+        self._decode = decode
+        self._rest = bytearray()
+
+    def feed(self, data: bytes | memoryview) -> list[T]:
+        """The messages that ``data`` completes. Raises ValueError (msgspec's included) where it is no such stream."""
+        if self._rest:
+            self._rest += data
+            view = memoryview(self._rest)
+        else:
+            view = memoryview(data)
+        messages: list[T] = []
+        start = 0
+        while len(view) - start >= LENGTH.size:
+            size: int = LENGTH.unpack_from(view, start)[0]
+            if size > MAX_FRAME:
+                raise ValueError(f"a frame of {size} bytes; the most is {MAX_FRAME}")
+            end = start + LENGTH.size + size
+            if end > len(view):
+                break
+            messages.append(self._decode(view[start + LENGTH.size : end]))
+            start = end
+        # A frame that is still growing stays where it is, so that a large one is not copied at every read.
+        if start or not self._rest:
+            self._rest = bytearray(view[start:])
+        return messages
+
+
+def prepare_commit(
+    partition: bytes,
+    expect: Expectations,
+    put: Mapping[bytes, bytes],
+    delete: Sequence[bytes],
+    add: Mapping[bytes, Sequence[int]],
+) -> Commit:
+    """``IIndex.commit``'s arguments as the writer takes them. Raises ValueError for names no row can have."""
+    if len(partition) > MAX_PARTITION:
+        raise ValueError(f"a partition's name of {len(partition)} bytes; the most is {MAX_PARTITION}")
+    for group in (expect, put, delete, add):
+        for key in group:
+            if not 0 < len(key) <= MAX_KEY:
+                raise ValueError(f"a row key of {len(key)} bytes; it must have 1 to {MAX_KEY}")
+    return Commit(
+        0,
+        partition,
+        # ABSENT is 0, PRESENT is 1; interfaces is not imported because it imports Twisted.
+        {key: wanted if isinstance(wanted, bytes) else bool(wanted.value) for key, wanted in expect.items()},
+        dict(put),
+        list(delete),
+        {key: list(amounts) for key, amounts in add.items()},
+    )
+
+
+def first_row(after: bytes, prefix: bytes) -> bytes:
+    """The smallest key a scan may return: starts with ``prefix``, is greater than ``after`` (if any key is)."""
+    return after + b"\0" if after >= prefix else prefix
+
+
+def holds(row: bytes | None, wanted: bool | bytes) -> bool:
+    """Whether a row is as a commit expects it."""
+    if isinstance(wanted, bytes):
+        return row == wanted
+    return (row is not None) is wanted
+
+
+def changes(
+    commit: Commit, get: Callable[[bytes], bytes | None]
+) -> tuple[Collection[bytes], dict[bytes, bytes]] | None:
+    """What a commit does to a partition whose rows ``get`` reads: (keys to delete, rows to put). None: a conflict.
+
+    Raises ValueError or struct.error where a counters row does not have the form or the width of what is added.
+    """
+    for key, wanted in commit.expect.items():
+        if not holds(get(key), wanted):
+            return None
+    put = commit.put
+    if commit.add:
+        put = dict(put)
+        for key, amounts in commit.add.items():
+            old = put.get(key) if key in put or key in commit.delete else get(key)
+            put[key] = keys.add_counters(old, amounts)
+    return commit.delete, put

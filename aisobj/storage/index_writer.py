@@ -1,0 +1,290 @@
+"""The one writer of the index: a blocking loop that takes every waiting commit, writes them in one transaction with one
+sync, and answers them all. It runs as a thread of the server or, by default, as a process of its own::
+
+    python -m aisobj.storage.index_writer PATH MAP_SIZE sync|nosync SOCKET_FD ...
+
+The process ends when the other ends of its sockets are closed, after it has finished what it got; so it survives
+nobody it works for, and it ignores SIGINT and SIGTERM, which also reach it where a terminal or systemd ends the whole
+group while the server still drains. It imports no Twisted (17 MB of memory in all).
+
+How a commit can fail, and what is then on disk (LMDB 1.0, ``mdb_txn_commit``: write pages, fdatasync, write the meta
+page through an O_DSYNC descriptor): until the meta page is written nothing refers to the new pages, so a failure
+before that has changed nothing. Where the meta page's write fails LMDB puts the old one back and refuses every later
+transaction (MDB_PANIC). A failure that is not a lack of room makes the writer read-only for good: after a sync that
+failed nobody knows what the kernel dropped, and a second one would say all is well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import selectors
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import lmdb
+
+from aisobj.storage.index_protocol import (
+    Answer,
+    Commit,
+    FrameReader,
+    Outcome,
+    changes,
+    decode_commit,
+    encode_frame,
+)
+from aisobj.storage.lmdb_env import open_environment, row_prefix, settle
+
+#: the most one transaction takes: LMDB keeps its pages in memory, and the last commit waits for the first
+MAX_BATCH_COMMITS: Final = 1024
+MAX_BATCH_BYTES: Final = 16 << 20
+_RECEIVE: Final = 1 << 20
+
+_SHORT_WRITE: Final = -30772  # MDB_SHORT_WRITE, lmdb.h; py-lmdb has no class for it
+#: a write that found no room: before the meta page, so nothing has changed
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, _SHORT_WRITE})
+
+
+class _NotWritten(Exception):
+    """A transaction was given up before it changed anything."""
+
+    def __init__(self, outcome: Outcome, reason: Exception) -> None:
+        super().__init__(f"{type(reason).__name__}: {reason}")
+        self.outcome = outcome
+
+
+class _Client:
+    """One connection: a server, or later a worker."""
+
+    __slots__ = ("ended", "frames", "out", "socket", "unfinished")
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self.frames = FrameReader(decode_commit)
+        self.out = bytearray()  # answers it was too slow to take; while there are any, its commits are not read
+        self.unfinished = 0  # commits taken and not answered
+        self.ended = False
+
+
+class IndexWriter:
+    """The loop. Everything but ``read_only`` belongs to the thread that calls :meth:`run`.
+
+    :param environment: stays the caller's, who closes it after :meth:`run` has returned.
+    :param clients: connected stream sockets, from now on the writer's.
+    :param read_only: begin with this as :attr:`read_only`.
+    """
+
+    def __init__(self, environment: lmdb.Environment, clients: Iterable[socket.socket], read_only: str = "") -> None:
+        #: why nothing is written any more, or ""
+        self.read_only = read_only
+        self._environment = environment
+        self._selector = selectors.DefaultSelector()
+        self._clients: set[_Client] = set()
+        self._waiting: deque[tuple[_Client, Commit, int]] = deque()
+        self._buffer = memoryview(bytearray(_RECEIVE))
+        for connection in clients:
+            self.add_client(connection)
+
+    def add_client(self, connection: socket.socket) -> None:
+        """Serve one more."""
+        connection.setblocking(False)
+        client = _Client(connection)
+        self._clients.add(client)
+        self._selector.register(connection, selectors.EVENT_READ, client)
+
+    def run(self) -> None:
+        """Serve until every client has closed its end and has its answers. Call :meth:`close` afterwards."""
+        while True:
+            batch = self._next_batch()
+            if batch:
+                self._answer(batch, self.process([commit for _, commit in batch]))
+            ended = [client for client in self._clients if client.ended and not client.unfinished and not client.out]
+            if len(ended) == len(self._clients):
+                return  # their sockets stay open until close(), so that the end of the stream says all is released
+            for client in ended:
+                self._drop(client)
+            self._read(wait=not self._waiting)
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for client in list(self._clients):
+            self._drop(client)
+        self._selector.close()
+
+    def process(self, commits: Sequence[Commit]) -> list[Answer]:
+        """Write commits, each seeing those before it, and make them durable. One answer each, in order."""
+        if self.read_only:
+            return [Answer(commit.seq, Outcome.READ_ONLY, self.read_only) for commit in commits]
+        try:
+            return self._transact(commits)
+        except _NotWritten as error:
+            if len(commits) == 1:
+                return [Answer(commits[0].seq, error.outcome, str(error))]
+        except lmdb.Error as error:
+            self.read_only = f"the index could not be written: {type(error).__name__}: {error}"
+            _log(self.read_only)
+            return self.process(commits)
+        # One of them does not fit or is not valid: each in a transaction of its own, so that the others succeed.
+        return [answer for commit in commits for answer in self.process([commit])]
+
+    def _transact(self, commits: Sequence[Commit]) -> list[Answer]:
+        """All of them in one transaction. Raises _NotWritten, or lmdb.Error if nobody knows what is on disk."""
+        transaction = self._environment.begin(write=True)
+        try:
+            answers = [Answer(commit.seq, _apply(transaction, commit)) for commit in commits]
+        except Exception as error:
+            transaction.abort()
+            if isinstance(error, lmdb.Error) and error.code > 0 and error.code not in _NO_ROOM:
+                raise  # an errno: pages of a large transaction are written before its end
+            outcome = Outcome.FULL if _is_no_room(error) else Outcome.FAILED
+            raise _NotWritten(outcome, error) from error
+        if all(answer.outcome is not Outcome.OK for answer in answers):
+            transaction.abort()
+            return answers
+        try:
+            transaction.commit()
+        except lmdb.Error as error:
+            if not _is_no_room(error):
+                raise
+            # It was the meta page if LMDB now refuses to go on: MDB_PANIC, another lmdb.Error.
+            self._environment.begin(write=True).abort()
+            raise _NotWritten(Outcome.FULL, error) from error
+        return answers
+
+    def _next_batch(self) -> list[tuple[_Client, Commit]]:
+        batch: list[tuple[_Client, Commit]] = []
+        size = 0
+        while self._waiting and len(batch) < MAX_BATCH_COMMITS and size < MAX_BATCH_BYTES:
+            client, commit, length = self._waiting.popleft()
+            batch.append((client, commit))
+            size += length
+        return batch
+
+    def _answer(self, batch: Sequence[tuple[_Client, Commit]], answers: Sequence[Answer]) -> None:
+        by_client: dict[_Client, list[Answer]] = {}
+        for (client, _), answer in zip(batch, answers, strict=True):
+            by_client.setdefault(client, []).append(answer)
+        for client, its_answers in by_client.items():
+            client.unfinished -= len(its_answers)
+            client.out += encode_frame(its_answers)
+            self._send(client)
+
+    def _read(self, wait: bool) -> None:
+        for selected, events in self._selector.select(None if wait else 0):
+            client: _Client = selected.data
+            if events & selectors.EVENT_WRITE:
+                self._send(client)
+            if events & selectors.EVENT_READ:
+                self._receive(client)
+
+    def _receive(self, client: _Client) -> None:
+        try:
+            count = client.socket.recv_into(self._buffer)
+            commits = client.frames.feed(self._buffer[:count])
+        except BlockingIOError:
+            return
+        except (OSError, ValueError) as error:
+            _log(f"a client of the index writer is cut off: {type(error).__name__}: {error}")
+            self._give_up(client)
+            return
+        if not count:
+            client.ended = True
+            self._watch(client)
+        for commit in commits:
+            client.unfinished += 1
+            self._waiting.append((client, commit, sum(map(len, commit.put.values()))))
+
+    def _send(self, client: _Client) -> None:
+        if client.socket.fileno() == -1:
+            client.out.clear()
+            return
+        try:
+            sent = client.socket.send(client.out)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._give_up(client)
+            return
+        del client.out[:sent]
+        self._watch(client)
+
+    def _watch(self, client: _Client) -> None:
+        """Wait for room if answers are left, otherwise for commits."""
+        reading = 0 if client.ended else selectors.EVENT_READ
+        events = selectors.EVENT_WRITE if client.out else reading
+        known = self._selector.get_map().get(client.socket)
+        if known is None:
+            if events:
+                self._selector.register(client.socket, events, client)
+        elif not events:
+            self._selector.unregister(client.socket)
+        elif known.events != events:
+            self._selector.modify(client.socket, events, client)
+
+    def _give_up(self, client: _Client) -> None:
+        """Nothing more comes from it or can be said to it; what it sent in full is finished all the same."""
+        client.ended = True
+        client.out.clear()
+        self._watch(client)
+        client.socket.close()
+
+    def _drop(self, client: _Client) -> None:
+        self._clients.discard(client)
+        client.ended = True
+        client.out.clear()
+        if client.socket.fileno() != -1:
+            self._watch(client)
+            client.socket.close()
+
+
+def _apply(transaction: lmdb.Transaction[bytes], commit: Commit) -> Outcome:
+    prefix = row_prefix(commit.partition)
+    change = changes(commit, lambda key: transaction.get(prefix + key))
+    if change is None:
+        return Outcome.CONFLICT
+    delete, put = change
+    for key in delete:
+        transaction.delete(prefix + key)
+    for key, value in put.items():
+        transaction.put(prefix + key, value)
+    return Outcome.OK
+
+
+def _is_no_room(error: Exception) -> bool:
+    return isinstance(error, lmdb.MapFullError) or (isinstance(error, lmdb.Error) and error.code in _NO_ROOM)
+
+
+def _log(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody listens any more
+        print(f"index writer: {text}", file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The process; the module's docstring has its arguments."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    path, map_size, sync, *descriptors = arguments
+    environment = open_environment(Path(path), sync=sync == "sync", map_size=int(map_size))
+    read_only = ""
+    try:
+        if sync == "sync":
+            settle(environment)
+    except lmdb.Error as error:
+        read_only = f"the index could not be synced: {error}"
+        _log(read_only)
+    environment.reader_check()
+    writer = IndexWriter(environment, [socket.socket(fileno=int(number)) for number in descriptors], read_only)
+    try:
+        writer.run()
+    finally:
+        environment.close()
+        writer.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

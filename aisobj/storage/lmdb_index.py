@@ -1,0 +1,142 @@
+"""The index on LMDB: readers in the calling thread, commits through the one writer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import lmdb
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from aisobj.errors import StorageError
+from aisobj.storage.index_client import IIndexReactor, ProcessWriter, StartWriter, ThreadWriter, WriterClient
+from aisobj.storage.index_protocol import MAX_KEY, first_row, prepare_commit
+from aisobj.storage.interfaces import CommitResult, Expectations, IIndex, ISnapshot
+from aisobj.storage.lmdb_env import MAP_SIZE, open_environment, row_prefix, settle
+
+
+@implementer(ISnapshot)
+class LmdbSnapshot:
+    """A read transaction. While it is open LMDB reuses no page that was freed since."""
+
+    __slots__ = ("_prefix", "_transaction")
+
+    def __init__(self, environment: lmdb.Environment, partition: bytes) -> None:
+        self._prefix = row_prefix(partition)
+        self._transaction = environment.begin()
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._transaction.get(self._prefix + key)
+
+    def scan(self, after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, bytes]]:
+        return islice(self._rows(after, prefix), limit)
+
+    def _rows(self, after: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        # LMDB refuses to look for a longer key than it can hold. Of the keys it can hold the shortened one is the
+        # only one too many: it is not greater than the long one, whose beginning it is.
+        first = first_row(after, prefix)
+        start = first[:MAX_KEY]
+        cursor = self._transaction.cursor()
+        if not cursor.set_range(self._prefix + start):
+            return
+        within = self._prefix + prefix
+        cut = len(self._prefix)
+        for row_key, value in cursor.iternext():
+            if not row_key.startswith(within):
+                return
+            key = row_key[cut:]
+            if key >= first:
+                yield key, value
+
+    def close(self) -> None:
+        self._transaction.abort()
+
+
+@implementer(IIndex)
+class LmdbIndex:
+    """:meth:`open` makes one. Not before a fork (twistd daemonizes): from a service's start, not from ``makeService``.
+
+    Several processes may have the same index open, each once, and see each other's commits at once.
+    """
+
+    def __init__(self, environment: lmdb.Environment, reactor: IIndexReactor, start_writer: StartWriter) -> None:
+        self._environment = environment
+        self._writer = WriterClient(reactor, start_writer)
+        self._closed: Deferred[None] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        reactor: IIndexReactor,
+        sync: bool = True,
+        writer: Literal["process", "thread"] = "process",
+        map_size: int = MAP_SIZE,
+    ) -> LmdbIndex:
+        """Open, or make, the index in the directory ``path`` (its parent must exist) and start its writer.
+
+        :param sync: False gives up durability (a power cut may lose or spoil everything), for throw-away servers.
+        :param writer: ``process`` unless measured otherwise: a thread starves beside long stretches of Python in the
+            reactor (``benchmarks/index_commit.py``).
+        :param map_size: the most bytes the index may grow to; the same in every process.
+        :raises FormatError: another format. :raises StorageError: it cannot be opened, made or synced.
+        """
+        environment = open_environment(path, sync=sync, map_size=map_size)
+        try:
+            if sync:
+                settle(environment)
+            environment.reader_check()
+        except lmdb.Error as error:
+            environment.close()
+            raise StorageError(f"the index {path} could not be synced: {error}") from error
+        start = (
+            ProcessWriter(reactor, path, sync, map_size).start
+            if writer == "process"
+            else ThreadWriter(environment).start
+        )
+        return cls(environment, reactor, start)
+
+    @property
+    def read_only(self) -> str:
+        return self._writer.read_only
+
+    def get(self, partition: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
+        prefix = row_prefix(partition)
+        transaction = self._environment.begin()
+        try:
+            get = transaction.get
+            return [get(prefix + key) for key in keys]
+        finally:
+            transaction.abort()
+
+    def snapshot(self, partition: bytes) -> LmdbSnapshot:
+        return LmdbSnapshot(self._environment, partition)
+
+    def scan(self, partition: bytes, after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        snapshot = self.snapshot(partition)
+        try:
+            return list(snapshot.scan(after, prefix, limit))
+        finally:
+            snapshot.close()
+
+    def commit(
+        self,
+        partition: bytes,
+        expect: Expectations,
+        put: Mapping[bytes, bytes],
+        delete: Sequence[bytes] = (),
+        add: Mapping[bytes, Sequence[int]] = {},
+    ) -> Deferred[CommitResult]:
+        """As ``IIndex``. Raises ValueError for a key or a commit that is too large."""
+        return self._writer.commit(prepare_commit(partition, expect, put, delete, add))
+
+    def close(self) -> Deferred[None]:
+        if self._closed is None:
+            self._closed = self._writer.close().addCallback(lambda _: self._environment.close())
+        done: Deferred[None] = Deferred()
+        self._closed.chainDeferred(done)
+        return done

@@ -1,0 +1,122 @@
+"""The index in memory, for tests: what ``lmdb_index`` promises but durability. A commit is done when it returns."""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+
+from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface import implementer
+
+from aisobj.errors import StorageError, StoreReadOnly
+from aisobj.storage.index_protocol import changes, first_row, prepare_commit
+from aisobj.storage.interfaces import CommitResult, Expectations, IIndex, ISnapshot
+
+
+class _Rows:
+    """One partition: rows by key, and their keys in order. Copied before a change while a snapshot shows it."""
+
+    __slots__ = ("by_key", "order", "snapshots")
+
+    def __init__(self, by_key: dict[bytes, bytes], order: list[bytes]) -> None:
+        self.by_key = by_key
+        self.order = order
+        self.snapshots = 0
+
+    def put(self, key: bytes, value: bytes) -> None:
+        if key not in self.by_key:
+            insort(self.order, key)
+        self.by_key[key] = value
+
+    def delete(self, key: bytes) -> None:
+        if self.by_key.pop(key, None) is not None:
+            del self.order[bisect_left(self.order, key)]
+
+
+@implementer(ISnapshot)
+class MemorySnapshot:
+    """Keeps a partition's rows from changing under it."""
+
+    def __init__(self, rows: _Rows) -> None:
+        self._rows = rows
+        self._open = True
+        rows.snapshots += 1
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._rows.by_key.get(key)
+
+    def scan(self, after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, bytes]]:
+        return islice(self._scan(after, prefix), limit)
+
+    def _scan(self, after: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        order = self._rows.order
+        for position in range(bisect_left(order, first_row(after, prefix)), len(order)):
+            key = order[position]
+            if not key.startswith(prefix):
+                return
+            yield key, self._rows.by_key[key]
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._rows.snapshots -= 1
+
+
+@implementer(IIndex)
+class MemoryIndex:
+    """For one thread."""
+
+    def __init__(self) -> None:
+        self.read_only = ""
+        self._partitions: dict[bytes, _Rows] = {}
+
+    def _rows(self, partition: bytes) -> _Rows:
+        return self._partitions.setdefault(partition, _Rows({}, []))
+
+    def get(self, partition: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
+        rows = self._rows(partition).by_key
+        return [rows.get(key) for key in keys]
+
+    def snapshot(self, partition: bytes) -> MemorySnapshot:
+        return MemorySnapshot(self._rows(partition))
+
+    def scan(self, partition: bytes, after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        snapshot = self.snapshot(partition)
+        try:
+            return list(snapshot.scan(after, prefix, limit))
+        finally:
+            snapshot.close()
+
+    def commit(
+        self,
+        partition: bytes,
+        expect: Expectations,
+        put: Mapping[bytes, bytes],
+        delete: Sequence[bytes] = (),
+        add: Mapping[bytes, Sequence[int]] = {},
+    ) -> Deferred[CommitResult]:
+        """As ``IIndex``. Raises ValueError for a key that no row can have."""
+        commit = prepare_commit(partition, expect, put, delete, add)
+        if self.read_only:
+            return fail(StoreReadOnly(self.read_only))
+        rows = self._rows(partition)
+        try:
+            change = changes(commit, rows.by_key.get)
+        except (ValueError, struct.error) as error:
+            return fail(StorageError(f"{type(error).__name__}: {error}"))
+        if change is None:
+            return succeed(CommitResult.CONFLICT)
+        if rows.snapshots:
+            rows = self._partitions[partition] = _Rows(dict(rows.by_key), list(rows.order))
+        deleted, put_rows = change
+        for key in deleted:
+            rows.delete(key)
+        for key, value in put_rows.items():
+            rows.put(key, value)
+        return succeed(CommitResult.OK)
+
+    def close(self) -> Deferred[None]:
+        self.read_only = "the index is closed"
+        return succeed(None)
