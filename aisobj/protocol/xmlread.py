@@ -26,7 +26,7 @@ from aisobj.protocol.s3time import NANOSECONDS
 
 MAX_DELETE_KEYS = 1000
 MAX_PARTS = 10_000
-_TAGS = 32  #: start and end tags that one key or part may take; AWS's schema has 12 elements in a part
+_TAGS = 16  #: start and end tags that one key (12 with every condition) or part (8 with a checksum) may take
 
 
 @dataclass(frozen=True, slots=True)
