@@ -244,7 +244,8 @@ def test_a_bad_parameter_is_invalid_argument_and_named(parse: Parse, query: str)
 
 
 @pytest.mark.parametrize(
-    "token", ["", "x", "é", "AAAA", "a=b", encode_token(b"k")[:-1], encode_token(b"k") + "A", "====="]
+    "token",
+    ["", "x", "é", "AAAA", "a=b", encode_token(b"k")[:-1], encode_token(b"k") + "A", "=====", encode_token(b"\xff")],
 )
 def test_a_token_that_we_did_not_make_is_refused(token: str) -> None:
     with pytest.raises(S3Error, match="continuation token provided is incorrect") as caught:
@@ -252,10 +253,10 @@ def test_a_token_that_we_did_not_make_is_refused(token: str) -> None:
     assert caught.value.code == "InvalidArgument"
 
 
-@given(st.binary(max_size=40), st.data())
-def test_a_token_survives_the_trip_and_a_changed_one_does_not(after: bytes, data: st.DataObject) -> None:
-    token = encode_token(after)
-    assert decode_token(token) == after
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), st.data())
+def test_a_token_survives_the_trip_and_a_changed_one_does_not(after: str, data: st.DataObject) -> None:
+    token = encode_token(after.encode())
+    assert decode_token(token) == after.encode()
     position = data.draw(st.integers(0, len(token) - 1))
     changed = token[:position] + ("B" if token[position] == "A" else "A") + token[position + 1 :]
     with pytest.raises(S3Error):

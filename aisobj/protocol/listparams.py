@@ -6,7 +6,6 @@ Source: AWS API reference, ListObjects, ListObjectsV2, ListMultipartUploads, Lis
 from __future__ import annotations
 
 import base64
-import binascii
 import zlib
 from dataclasses import dataclass
 from typing import Self
@@ -128,10 +127,11 @@ def encode_token(after: bytes) -> str:
 
 
 def decode_token(token: str) -> bytes:
-    """The entry in a token of :func:`encode_token`. Raises InvalidArgument for any other text."""
+    """The entry (valid UTF-8) in a token of :func:`encode_token`. Raises InvalidArgument for any other text."""
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
+        raw[5:].decode()
+    except ValueError:
         raw = b""
     check, version, after = raw[:4], raw[4:5], raw[5:]
     # Encoding again refuses the many texts that base64 decodes to the same bytes.
