@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+from functools import lru_cache
 from typing import NoReturn
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -26,13 +27,18 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 def check_bucket_name(name: str) -> None:
     """:raises S3Error: InvalidBucketName."""
-    if (
-        _BUCKET.fullmatch(name) is None
-        or name.startswith(_RESERVED_PREFIXES)
-        or name.endswith(_RESERVED_SUFFIXES)
-        or _IPV4.fullmatch(name) is not None
-    ):
+    if not _is_bucket_name(name):
         raise S3Error("InvalidBucketName", BucketName=name)
+
+
+@lru_cache(maxsize=1024)  # every request asks, of few names
+def _is_bucket_name(name: str) -> bool:
+    return (
+        _BUCKET.fullmatch(name) is not None
+        and not name.startswith(_RESERVED_PREFIXES)
+        and not name.endswith(_RESERVED_SUFFIXES)
+        and _IPV4.fullmatch(name) is None
+    )
 
 
 def check_key(key: bytes) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from aisobj.errors import S3Error
@@ -215,24 +215,30 @@ _TABLE: Mapping[Level, Mapping[str, Mapping[str, str]]] = {
 _COPIES = {"PutObject": "CopyObject", "UploadPart": "UploadPartCopy"}
 
 
-def _operations() -> Iterator[tuple[tuple[Level, str, str], Operation]]:
-    for level, sub_resources in _TABLE.items():
-        for sub_resource, methods in sub_resources.items():
-            for method, name in methods.items():
-                yield (level, sub_resource, method), _operation(name, level, method)
-
-
 def _operation(name: str, level: Level, method: str) -> Operation:
     parameters = frozenset(_IMPLEMENTED.get(name, "").split())
     return Operation(name, level, method, name in _IMPLEMENTED, parameters, unsupported.guard(name))
 
 
-_BY_REQUEST: Mapping[tuple[Level, str, str], Operation] = dict(_operations())
+#: As ``_TABLE``, methods as in the request line.
+_BY_LEVEL: Mapping[Level, Mapping[str, Mapping[bytes, Operation]]] = {
+    level: {
+        sub_resource: {method.encode(): _operation(name, level, method) for method, name in methods.items()}
+        for sub_resource, methods in sub_resources.items()
+    }
+    for level, sub_resources in _TABLE.items()
+}
 _COPY: Mapping[str, Operation] = {plain: _operation(copy, Level.OBJECT, "PUT") for plain, copy in _COPIES.items()}
 _SUB_RESOURCES = frozenset(name for table in _TABLE.values() for name in table if name)
 
 #: Every operation in the table by its name.
-OPERATIONS: Mapping[str, Operation] = {op.name: op for op in (*_BY_REQUEST.values(), *_COPY.values())}
+OPERATIONS: Mapping[str, Operation] = {
+    operation.name: operation
+    for operation in (
+        *(op for tables in _BY_LEVEL.values() for methods in tables.values() for op in methods.values()),
+        *_COPY.values(),
+    )
+}
 
 #: Signature version 2 in the query.
 _SIGV2 = frozenset({"AWSAccessKeyId", "Signature", "Expires"})
@@ -249,13 +255,15 @@ def find(level: Level, method: bytes, query: Query, header: HeaderGetter) -> Ope
     method that the sub-resource does not have, InvalidArgument for two sub-resources at once.
     """
     sub_resource = _sub_resource(query) if query else ""
-    if sub_resource not in _TABLE[level]:
+    methods = _BY_LEVEL[level].get(sub_resource)
+    if methods is None:
         raise S3Error("NotImplemented", ResourceType=sub_resource)
-    operation = _BY_REQUEST.get((level, sub_resource, method.decode("latin-1")))
+    operation = methods.get(method)
     if operation is None:
         raise _method_not_allowed(level, sub_resource, method)
-    copy = _COPY.get(operation.name)
-    return copy if copy is not None and header(b"x-amz-copy-source") is not None else operation
+    if method == b"PUT" and operation.name in _COPY and header(b"x-amz-copy-source") is not None:
+        return _COPY[operation.name]
+    return operation
 
 
 def resolve(level: Level, method: bytes, query: Query, header: HeaderGetter) -> Operation:

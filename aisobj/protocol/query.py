@@ -14,7 +14,7 @@ _bad_escape = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
 class Query:
     """Decoded parameters in the order of the request. Names are text, values bytes of valid UTF-8.
 
-    Where a name comes twice the first one counts; signatures are checked over the raw query, not over this.
+    What SigV4 itself puts there is left out: no operation is told by it, and the verifier reads the raw query. Where a name comes twice the first one counts; signatures are checked over the raw query, not over this.
     """
 
     __slots__ = ("_first", "pairs")
@@ -69,6 +69,9 @@ _SIGNATURE = frozenset(
     )
 )
 
+#: The same names as clients spell them.
+_SIGNATURE_NAMES = frozenset(name.title().replace("Signedheaders", "SignedHeaders").encode() for name in _SIGNATURE)
+
 EMPTY = Query(())
 
 
@@ -80,16 +83,20 @@ def parse_query(raw: bytes) -> Query:
     """
     if not raw:
         return EMPTY
-    if _bad_escape(raw):
+    if b"%" in raw and _bad_escape(raw):
         raise S3Error("InvalidURI", "The query string has an invalid percent escape.")
     pairs = []
     try:
         for piece in raw.replace(b"+", b" ").split(b"&"):
-            if piece:
-                name, _, value = piece.partition(b"=")
-                value = unquote_to_bytes(value)
-                value.decode()
-                pairs.append((unquote_to_bytes(name).decode(), value))
+            if not piece:
+                continue
+            name, _, value = piece.partition(b"=")
+            if b"%" in piece:
+                name, value = unquote_to_bytes(name), unquote_to_bytes(value)
+            if name in _SIGNATURE_NAMES:
+                continue
+            value.decode()
+            pairs.append((name.decode(), value))
     except UnicodeDecodeError:
         raise S3Error("InvalidURI", "The query string is not valid UTF-8.") from None
-    return Query(tuple(pairs))
+    return Query(tuple(pairs)) if pairs else EMPTY
