@@ -14,7 +14,8 @@ _bad_escape = re.compile(rb"%(?![0-9A-Fa-f]{2})").search
 class Query:
     """Decoded parameters in the order of the request. Names are text, values bytes of valid UTF-8.
 
-    What SigV4 itself puts there is left out: no operation is told by it, and the verifier reads the raw query. Where a name comes twice the first one counts; signatures are checked over the raw query, not over this.
+    What SigV4 itself puts there is left out: no operation is told by it, and the verifier reads the raw query. Where a
+    name comes twice the first one counts.
     """
 
     __slots__ = ("_first", "pairs")
