@@ -76,10 +76,7 @@ class RequestBody:
             self._finish(Failure(CancelledError()))
         else:
             self._consumer = consumer
-            if self.expect_continue:
-                self.expect_continue = False
-                self._channel.write_continue()
-            self._channel.advance()
+            self._channel.begin_delivery(self)
         return delivery
 
     def read(self, limit: int, too_large_code: str = "MalformedXML") -> Deferred[bytes]:

@@ -243,8 +243,8 @@ class Request:
         self.finished = True
         if reason is not None:
             self.gone = True
-            if not self.status:
-                self.status = CLIENT_CLOSED
+            self.status = self.status or CLIENT_CLOSED
+            self.error_code = self.error_code or "Aborted"
         waiting, self._waiting_for_end = self._waiting_for_end, None
         for ended in waiting or ():
             if reason is None:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IPullProducer, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -47,6 +47,7 @@ class Output:
     """Takes what is to be sent and keeps what the connection does not take yet.
 
     :ivar sent: bytes taken by the connection so far: if this stands still while ``pending``, the client does not read.
+    :ivar unsent: when the connection was lost, how much of what was to be sent then had not been.
     :param drained: called when nothing is left of a ``write`` that returned False, and at the end of a ``send``.
     """
 
@@ -55,11 +56,13 @@ class Output:
 
     def __init__(self, transport: Any, drained: Callable[[], None]) -> None:
         self.sent = 0
+        self.unsent = 0
         self._transport = transport
         self._drained = drained
         self._rest: memoryview | bytes = b""
         self._body: _Body | None = None
         self._pumping = False
+        self._full = False  # until resumeProducing
         self._lost: Failure | None = None
 
     def write(self, data: bytes) -> bool:
@@ -74,28 +77,26 @@ class Output:
 
     @property
     def pending(self) -> bool:
-        """Bytes wait for the client to read."""
-        return len(self._rest) > 0
+        """The client must read before we go on."""
+        return self._full or len(self._rest) > 0
 
     def send(self, source: BlockSource, length: int) -> Deferred[None]:
         """Send the ``length`` bytes of ``source`` and close it.
 
         :return: fires when the last byte was handed over. Fails, and the connection is gone or being aborted, with
             what the source failed with, with :class:`WrongLength`, or with the reason the connection was lost for
-            (a ``twisted.internet.error.ConnectionClosed`` or ``ConnectionLost``).
+            (a ``twisted.internet.error.ConnectionClosed`` or ``ConnectionLost``). Cancelling aborts the connection.
         """
         if self._lost is not None:
             source.close()
             return fail(self._lost)
-        body = self._body = _Body(source, length)
+        body = self._body = _Body(source, length, Deferred(self._cancelled))
         self._pump()
         return body.done
 
     def connection_lost(self, reason: Failure) -> None:
         """Nothing can be sent any more."""
-        self._lost = reason
-        self._rest = b""
-        self._end_body(reason)
+        self._drop(reason)
 
     def close(self) -> None:
         """Let go of the transport before it is told to close."""
@@ -104,6 +105,7 @@ class Output:
 
     def resumeProducing(self) -> None:
         """The transport has room."""
+        self._full = False
         self._pump()
 
     def pauseProducing(self) -> None:
@@ -194,9 +196,17 @@ class Output:
 
     def _abort(self, failure: Failure) -> None:
         """Whatever the client has got of this body, it must not look complete."""
+        self._transport.abortConnection()
+        self._drop(failure)
+
+    def _cancelled(self, _: object) -> None:
+        self._abort(Failure(CancelledError()))
+
+    def _drop(self, failure: Failure) -> None:
+        if self._lost is None:
+            self.unsent = len(self._rest) + (self._body.left if self._body is not None else 0)
         self._lost = failure
         self._rest = b""
-        self._transport.abortConnection()
         self._end_body(failure)
 
     def _end_body(self, failure: Failure | None) -> None:
@@ -216,19 +226,23 @@ class _Body:
 
     __slots__ = ("done", "left", "source", "waiting")
 
-    def __init__(self, source: BlockSource, length: int) -> None:
+    def __init__(self, source: BlockSource, length: int, done: Deferred[None]) -> None:
         self.source = source
         self.left = length  #: bytes not yet taken from the source
         self.waiting = False  #: for the source's Deferred
-        self.done: Deferred[None] = Deferred()
+        self.done = done
 
 
 @implementer(IPullProducer)
 class TCPOutput(Output):
     """Straight into the socket, which takes what fits; the reactor tells when there is room again."""
 
-    turn_bytes = 1024 * 1024
+    turn_bytes: int = 1024 * 1024
     _registered = False
+
+    def __init__(self, transport: Any, drained: Callable[[], None]) -> None:
+        super().__init__(transport, drained)
+        transport.SEND_LIMIT = self.turn_bytes  # Twisted's 128 KiB is for systems that take no more at once
 
     def _push(self, data: Block) -> int | None:
         taken = self._transport.writeSomeData(data)
@@ -239,6 +253,7 @@ class TCPOutput(Output):
         return int(taken)
 
     def _await_room(self) -> None:
+        self._full = True
         if not self._registered:
             self._registered = True
             self._pumping, pumping = True, self._pumping  # registering asks for data at once; there is no room
@@ -258,20 +273,11 @@ class BufferedOutput(Output):
 
     def __init__(self, transport: Any, drained: Callable[[], None]) -> None:
         super().__init__(transport, drained)
-        self._full = False
         self._registered = True
         transport.registerProducer(self, True)
 
-    @property
-    def pending(self) -> bool:
-        return self._full or len(self._rest) > 0
-
     def pauseProducing(self) -> None:
         self._full = True
-
-    def resumeProducing(self) -> None:
-        self._full = False
-        self._pump()
 
     def _push(self, data: Block) -> int | None:
         if self._full:
