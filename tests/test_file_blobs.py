@@ -27,6 +27,7 @@ from aisobj.storage.blob_reader import READ, open_blob
 from aisobj.storage.blob_writer import BATCH, BlobFile
 from aisobj.storage.files import FileSystem
 from aisobj.storage.ids import IdMaker, first_id, id_time
+from aisobj.storage.unsettled import MARGIN_NS, Unsettled
 
 
 @pytest.fixture
@@ -338,3 +339,16 @@ async def test_no_disk_call_but_a_cached_read_runs_in_the_reactor_thread(rig: Ri
     await rig.blobs.newer_than(bytes(16))
     await rig.blobs.clean()
     assert seen <= allowed
+
+
+def test_a_checkpoint_never_passes_an_unsettled_blob_however_old() -> None:
+    clock = [1_700_000_000 * 10**9]
+    unsettled = Unsettled(IdMaker(lambda: clock[0]))
+    first, second = unsettled.make(), unsettled.make()
+    for open_id, after in ((first, second), (second, None)):
+        clock[0] += 3600 * 10**9
+        # newer_than(checkpoint) is what a restart looks at: it must hold the blob itself, so the id must be smaller.
+        assert first_id(id_time(open_id) - 1) < unsettled.before() < open_id
+        unsettled.settle([open_id])
+        assert after is None or unsettled.before() < after
+    assert id_time(unsettled.before()) <= clock[0] - MARGIN_NS + 10

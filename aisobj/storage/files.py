@@ -58,11 +58,6 @@ class FileSystem:
             raise OSError(errno.EOPNOTSUPP, "no RWF_NOWAIT on this system")
         return os.preadv(fd, [buffer], offset, _NOWAIT)
 
-    def will_need(self, fd: int, offset: int, length: int) -> None:
-        """Start reading into the page cache, without waiting."""
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(fd, offset, length, os.POSIX_FADV_WILLNEED)
-
     def start_writeback(self, fd: int, offset: int, length: int) -> None:
         """Start writing dirty pages to disk, without waiting. An error stays with the file for its next sync."""
         if _sync_file_range is not None:
