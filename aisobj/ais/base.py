@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
+from twisted.web.resource import Resource
 
 from aisobj.ais import errors
 from aisobj.errors import S3Error
@@ -107,7 +108,7 @@ class NativeResource(OperationResource):
     handlers: dict[bytes, Handler] = {}
 
     def __init__(self, context: Context) -> None:
-        super().__init__()
+        Resource.__init__(self)
         self.context = context
 
     def handle(self, request: Request) -> Deferred[None] | None:

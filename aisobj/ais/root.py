@@ -33,7 +33,7 @@ class V1Resource(Resource):
     """
 
     def __init__(self, store: ObjectStore, authenticator: Authenticator, default_props: BucketProps) -> None:
-        super().__init__()
+        Resource.__init__(self)
         context = Context(store, authenticator, default_props)
         self._missing = _MissingResource(context)
         self.putChild(b"buckets", BucketsResource(context))
