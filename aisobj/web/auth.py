@@ -52,14 +52,15 @@ class Authenticator:
     def authenticate(self, request: Request) -> Authenticated:
         """Who is asking, and how the body is to be verified. Raises S3Error."""
         if self._credentials is None:
-            self._check_origin(request)
+            self.check_origin(request)
             return _anonymous(request.header(b"x-amz-content-sha256"))
         signed = SignedRequest(request.method, request.path, request.query, request.raw_headers)
         found = verify(signed, self._credentials, self._now(), region=self._region)
         request.principal_name = found.principal.name
         return found
 
-    def _check_origin(self, request: Request) -> None:
+    def check_origin(self, request: Request) -> None:
+        """For who need not sign: refuse what a web page made a browser send. Raises S3Error."""
         if "*" in self._hosts:
             return
         host = _host_of(request.header(b"host") or b"")
