@@ -1,0 +1,43 @@
+"""Servers for tests. ``server`` and ``signed_server`` are shared by all tests: use buckets with names of your own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from s3fixtures import anonymous, bucket, raw, s3, signed, signed_bucket, signed_s3
+from server import CREDENTIALS, ServerProcess, running
+
+__all__ = ["anonymous", "bucket", "raw", "s3", "signed", "signed_bucket", "signed_s3"]  # fixtures
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """An open server."""
+    with running(ServerProcess(tmp_path_factory.mktemp("server"))) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def signed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with ``CREDENTIALS``."""
+    with running(ServerProcess(tmp_path_factory.mktemp("signed"), credentials=CREDENTIALS)) as process:
+        yield process
+
+
+@pytest.fixture
+def make_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """``make_server(*options, **arguments of ServerProcess)``: a server of the test's own, started (unless
+    ``start=False``), ended after the test."""
+    made: list[ServerProcess] = []
+
+    def make(*options: str, start: bool = True, home: Path | None = None, **arguments: Any) -> ServerProcess:
+        process = ServerProcess(home or tmp_path / f"server{len(made)}", *options, **arguments)
+        made.append(process)
+        return process.start() if start else process
+
+    yield make
+    for process in made:
+        process.finish()
