@@ -17,7 +17,7 @@ from twisted.internet.threads import blockingCallFromThread, deferToThread
 from zope.interface.verify import verifyObject
 
 from aisobj.errors import StorageError, StoreReadOnly
-from aisobj.storage import keys
+from aisobj.storage import keys, records
 from aisobj.storage.index_protocol import MAX_KEY
 from aisobj.storage.interfaces import ABSENT, PRESENT, CommitResult, IIndex, ISnapshot
 from aisobj.storage.lmdb_index import LmdbIndex
@@ -300,8 +300,9 @@ class Oracle:
         for key, value in put.items():
             self.rows[partition, key] = value
         for key, (amount,) in add.items():
-            old = int.from_bytes(self.rows.get((partition, key), bytes(8)), "big", signed=True)
-            self.rows[partition, key] = (old + amount).to_bytes(8, "big", signed=True)
+            row = self.rows.get((partition, key), records.seal(bytes(8)))
+            old = int.from_bytes(records.unseal(row), "big", signed=True)
+            self.rows[partition, key] = records.seal((old + amount).to_bytes(8, "big", signed=True))
         return OK
 
     def scan(self, partition: bytes, after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:

@@ -53,8 +53,7 @@ class BodyWriter:
         self._pending: list[bytes | memoryview] = []
         self._blob: IBlobWriter | None = None
         self.size = 0
-        if engine.read_only:
-            raise S3Error("ServiceUnavailable")
+        engine.check_space()
         if size is not None and size > self._limit:
             self._blob = self._open()
 
@@ -88,8 +87,7 @@ class BodyWriter:
 
     async def discard(self, body: WrittenBody) -> None:
         """Drop a body that this writer finished and that will belong to nobody."""
-        if body.extents:
-            await self._engine.blobs.remove([extent.blob_id for extent in body.extents])
+        await self._engine.drop([extent.blob_id for extent in body.extents])
 
     def _open(self) -> IBlobWriter:
         try:
@@ -111,6 +109,8 @@ class ExtentSource:
     def __init__(self, engine: Engine, extents: Sequence[Extent], offset: int, length: int) -> None:
         self._engine = engine
         self._wanted = cut(extents, offset, length)
+        if sum(extent.length for extent in self._wanted) != length:
+            raise CorruptData(f"a body that ends before the range {offset}+{length} does")
         self._next = 0
         self._reader: IBlobReader | None = None
         self._closed = False
@@ -167,6 +167,8 @@ class ExtentSource:
 class VerifyingSource:
     """A whole body whose digest is checked on the way: the last block comes out only if all of them match.
 
+    Bytes too few or too many do not match either.
+
     :param expected: (length, raw digest) of consecutive stretches: one, or one per part.
     """
 
@@ -184,11 +186,16 @@ class VerifyingSource:
         return self._check(block)
 
     def close(self) -> None:
+        self._left = 0  # nothing more is expected: a block that is being waited for will be None
         self._source.close()
 
     def _check(self, block: memoryview | None) -> memoryview | None:
+        if block is None and self._left:
+            raise CorruptData(f"a whole object ends {self._left} bytes before its {self._type} does")
         rest = block
         while rest:
+            if not self._left:
+                raise CorruptData(f"a whole object goes on after its {self._type} ends")
             self._digest.update(rest[: self._left])
             taken = min(self._left, len(rest))
             self._left -= taken

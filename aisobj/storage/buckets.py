@@ -58,6 +58,7 @@ class Buckets:
     async def create(self, name: str, owner: str, props: BucketProps) -> Bucket:
         """A new, empty bucket. Raises BucketAlreadyOwnedByYou."""
         engine = self._engine
+        engine.check_space()
         name_key = keys.bucket_name(name)
 
         async def attempt() -> Bucket | None:
@@ -115,7 +116,8 @@ class Buckets:
                     return None
                 row = closing
             if not self._is_empty(bucket):
-                await self._replace(bucket, row, state=BucketState.ACTIVE)
+                if await self._replace(bucket, row, state=BucketState.ACTIVE) is None:
+                    return None
                 raise S3Error("BucketNotEmpty", BucketName=name)
             return await self._mark_deleted(bucket, row)
 
@@ -164,7 +166,8 @@ class Buckets:
         if await self._replace(bucket, row, state=BucketState.DELETED) is None:
             return None
         name_row = self._engine.index.get(keys.ROOT, (keys.bucket_name(bucket.name),))[0]
-        if name_row is not None:
+        # Whoever saw the state before us may have taken the name away, and given it to another bucket.
+        if name_row is not None and records.decode(BucketName, name_row).id == bucket.id:
             await self._unname(bucket.name, name_row)
         return True
 

@@ -96,13 +96,14 @@ class Copier:
             for blob_id in blob_ids(body):
                 names[blob_id] = await self._engine.blobs.clone(blob_id)
         except BaseException:
-            await self._engine.blobs.remove(list(names.values()))
+            await self._engine.drop(list(names.values()))
             raise
         return [Extent(names[extent.blob_id], extent.offset, extent.length) for extent in extents]
 
     async def _clone(
         self, source: Found, target: Bucket, key: bytes, attributes: Attributes, precondition: WritePrecondition
     ) -> tuple[Bucket, ObjectRecord]:
+        self._engine.check_space()
         record = source.record
         body = None
         if source.body is not None:
@@ -126,7 +127,7 @@ class Copier:
             raise  # the body may be the object's by now
         except (S3Error, StorageError):
             if body is not None:
-                await self._engine.blobs.remove(blob_ids(body))
+                await self._engine.drop(blob_ids(body))
             raise
 
 

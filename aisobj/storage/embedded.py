@@ -32,6 +32,9 @@ from aisobj.storage.store import ObjectStore
 #: What this release writes, and the oldest release's format that it still reads.
 FORMAT_VERSION = 1
 
+#: The feature flags (``Format.flags``) that this release knows.
+_FLAGS: frozenset[str] = frozenset()
+
 #: Threads for disk work. More do not make one disk faster; fewer would let a slow write hold up every read.
 _THREADS = 8
 _BALLAST = 32 << 20
@@ -115,11 +118,14 @@ class FileBallast(Ballast):
 
     def fill(self) -> None:
         """Take the space, if it is not taken yet. A file system that cannot promise space has no ballast."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageError(f"the ballast {self._path} cannot be made: {error.strerror}") from error
         try:
             os.posix_fallocate(descriptor, 0, _BALLAST)
         except OSError:
-            self._path.unlink()
+            self._path.unlink(missing_ok=True)
         finally:
             os.close(descriptor)
 
@@ -138,6 +144,9 @@ async def _check_format(index: IIndex, ids: IdMaker) -> None:
         found = records.decode(Format, row)
         if found.min_reader > FORMAT_VERSION:
             raise FormatError(f"the data directory has format {found.version}; this release reads {FORMAT_VERSION}")
+        unknown = sorted(set(found.flags) - _FLAGS)
+        if unknown:
+            raise FormatError(f"the data directory uses features that this release does not know: {', '.join(unknown)}")
         return
     changes = Changes(keys.ROOT)
     changes.expect_row(keys.FORMAT, None)

@@ -10,8 +10,9 @@ from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
 
-from aisobj.errors import CommitUnknown, S3Error, StoreFull, StoreReadOnly
+from aisobj.errors import CommitUnknown, S3Error, StorageError, StoreFull, StoreReadOnly
 from aisobj.model import Body, BodyKind, Bucket, BucketName, BucketState, Garbage, ObjectRecord
 from aisobj.storage import keys, records
 from aisobj.storage.ids import IdMaker
@@ -22,7 +23,12 @@ ATTEMPTS = 64
 
 RETRY_AFTER = {"Retry-After": "1"}
 
+#: Rows that make the index grow, as opposed to states and garbage.
+_GROWTH = frozenset((keys.OBJECT, keys.HEADERS, keys.INLINE, keys.BODY, keys.UPLOAD, keys.PART))
+
 T = TypeVar("T")
+
+_log = Logger()
 
 
 class Changes:
@@ -48,8 +54,8 @@ class Changes:
 
     @property
     def frees(self) -> bool:
-        """Whether it only makes room."""
-        return bool(self.delete) and not any(key[:1] in (keys.OBJECT, keys.INLINE, keys.PART) for key in self.put)
+        """Whether it only makes room, or prepares that: deletes rows, or says so in the state of a bucket."""
+        return bool(self.delete or keys.BUCKET in self.expect) and not any(key[:1] in _GROWTH for key in self.put)
 
     def count(self, objects: int, size: int) -> None:
         """Add to the bucket's counters."""
@@ -58,8 +64,9 @@ class Changes:
 
     def own_blobs(self, owner: bytes, blob_ids: list[bytes]) -> None:
         """The index now says whose these blobs are; a restart leaves them alone."""
+        row = records.seal(owner)
         for blob_id in blob_ids:
-            self.put[keys.BLOB + blob_id] = owner
+            self.put[keys.BLOB + blob_id] = row
 
     def discard_blobs(self, time_ns: int, owner: bytes, blob_ids: list[bytes]) -> None:
         """Nobody owns these blobs any more: unlink them once no reader can hold their extents."""
@@ -75,7 +82,7 @@ class Changes:
             self.delete.append(keys.INLINE + record.body_id)
         elif record.body_kind is BodyKind.EXTENTS:
             row = snapshot.get(keys.BODY + record.body_id)
-            if row is not None:  # else: the record changed since, and the commit will be refused
+            if row is not None:  # else: it is lost, and what it hung on goes all the same
                 self.delete.append(keys.BODY + record.body_id)
                 self.discard_blobs(time_ns, record.body_id, blob_ids(records.decode(Body, row)))
 
@@ -120,6 +127,29 @@ class Engine:
         """Why nothing can be written any more, or ''. A sync that failed anywhere stops all writing."""
         reason: str = self.index.read_only or self.blobs.read_only
         return reason
+
+    def check_space(self) -> None:
+        """Call before anything is stored. Raises S3Error: SlowDown (no space), ServiceUnavailable (read-only)."""
+        if self.read_only:
+            raise S3Error("ServiceUnavailable")
+        try:
+            self.blobs.check_space()
+        except StoreFull as error:
+            raise slow_down(error) from error
+        except StoreReadOnly as error:
+            raise S3Error("ServiceUnavailable") from error
+
+    async def drop(self, blob_ids: list[bytes]) -> None:
+        """Remove blobs that no row owns. Raises nothing: what stays is found by the next start.
+
+        Where nothing more is written they stay: nobody knows then whether the disk has the commit that failed.
+        """
+        if not blob_ids or self.read_only:
+            return
+        try:
+            await self.blobs.remove(blob_ids)
+        except StorageError as error:
+            _log.warn("{count} blobs stay without an owner: {error}", count=len(blob_ids), error=error)
 
     async def sleep(self, seconds: float) -> None:
         await deferLater(self.clock, seconds)

@@ -83,17 +83,20 @@ class FileBlobs:
         """Bytes that the file system had left when it was last asked, less what writers hold: reserve included."""
         return self._directory.free - self._directory.in_flight
 
-    def writer(self, update: Update | None = None) -> FileBlobWriter:
+    def check_space(self) -> None:
         directory = self._directory
         if directory.failed:
             raise StoreReadOnly(directory.failed)
-        if time.monotonic() - directory.measured < _FRESH:
-            if self.free_space() < directory.reserve:
-                raise StoreFull(f"{self.free_space()} bytes free, of which {directory.reserve} are kept")
-        elif not self._measuring:  # an old answer refuses nobody: the first batch finds out
+        if time.monotonic() - directory.measured >= _FRESH and not self._measuring:
             self._measuring = True
             self._jobs.run(directory.measure).addBoth(self._measured)
-        return FileBlobWriter(directory, self._jobs, self._unsettled, self.remove, update)
+        # An old answer too, until there is a new one: what is written in the index asks nobody else.
+        if self.free_space() < directory.reserve:
+            raise StoreFull(f"{self.free_space()} bytes free, of which {directory.reserve} are kept")
+
+    def writer(self, update: Update | None = None) -> FileBlobWriter:
+        self.check_space()
+        return FileBlobWriter(self._directory, self._jobs, self._unsettled, self.remove, update)
 
     def reader(self, blob_id: bytes, offset: int, length: int) -> Deferred[IBlobReader]:
         opening = Deferred.fromCoroutine(self._open(blob_id, offset, length))

@@ -135,7 +135,8 @@ class IBlobs(Interface):
 
     read_only = Attribute("str: why nothing more is written (a sync failed), or '' while writing is possible.")
 
-    read_only = Attribute("str: why nothing more is written (a sync failed), or '' while writing is possible.")
+    def check_space() -> None:
+        """Raises what ``writer`` would, and begins nothing: for bytes that go elsewhere on the same disk."""
 
     def writer(update: Callable[[bytes | memoryview], object] | None = None) -> IBlobWriter:
         """Begin a blob. Raises StoreFull (free space under the reserve) or StoreReadOnly.

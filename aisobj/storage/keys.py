@@ -3,14 +3,14 @@
 Root partition (``ROOT``)::
 
     F                          format version, minimum reader, feature flags, instance id
-    k                          checkpoint: every blob with a smaller id is owned by the index or gone
+    k                          checkpoint, sealed: every blob with a smaller id is owned by the index or gone
     b<name>                    model.BucketName
     d<bucket id>               a destroyed bucket whose rows and blobs are being purged
 
 A bucket's partition (its 16-byte id)::
 
     A                          model.Bucket: state and properties; every write expects it unchanged
-    C                          counters (objects, bytes): add only
+    C                          counters (objects, bytes), sealed: add only
     O<key>                     model.ObjectRecord, the current version
     V<key>00<inv version id>   older versions and delete markers, newest first (a key holds no NUL)
     X<version id>              model.Headers: user metadata too long for the record
@@ -18,8 +18,12 @@ A bucket's partition (its 16-byte id)::
     M<body id>                 model.Body: the extents of a large one
     U<key>00<upload id>        model.Upload
     P<upload id><part u16>     model.Part
-    B<blob id>                 who owns a blob (the body id or the upload id): what a restart compares files with
+    P<upload id>               how often parts were put, sealed: add only (see ``multipart``)
+    B<blob id>                 sealed: who owns it, a body id or an upload id; what a restart compares files with
     G<time u64><body id>       model.Garbage: blobs to unlink once no reader can hold them
+
+Every row but ``d``, which is empty, ends in a checksum (``records``): a model's name stands for ``records.encode`` of
+one, *sealed* for plain bytes in the form of ``records.seal``.
 
 The longest key is U or V: 1 + 1,024 + 1 + 16 bytes behind a 16-byte partition. LMDB 1.0 takes 1,978.
 """
@@ -29,7 +33,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
+from aisobj.errors import StorageError
 from aisobj.model import Counters
+from aisobj.storage import records
 
 ROOT = b""
 
@@ -87,17 +93,25 @@ def garbage_time(row_key: bytes) -> int:
 
 
 def encode_counters(values: Sequence[int]) -> bytes:
-    """The form of a counters row: signed 64-bit, big-endian, one after another."""
-    return struct.pack(f">{len(values)}q", *values)
+    """The form of a counters row: signed 64-bit, big-endian, one after another, sealed."""
+    return records.seal(struct.pack(f">{len(values)}q", *values))
 
 
 def add_counters(row: bytes | None, amounts: Sequence[int]) -> bytes:
-    """A counters row with ``amounts`` added; an absent row counts as zeros."""
+    """A counters row with ``amounts`` added; an absent row counts as zeros.
+
+    Raises ValueError or struct.error where the row is none, or not as wide: what is not known must not be added to.
+    """
     if row is None:
         return encode_counters(amounts)
-    old = struct.unpack(f">{len(row) // 8}q", row)
+    try:
+        packed = records.unseal(row)
+    except StorageError as error:
+        raise ValueError(str(error)) from None
+    old = struct.unpack(f">{len(packed) // 8}q", packed)
     return encode_counters([a + b for a, b in zip(old, amounts, strict=True)])
 
 
 def decode_counters(row: bytes | None) -> Counters:
-    return Counters() if row is None else Counters(*_COUNTERS.unpack(row))
+    """The totals in a ``C`` row; an absent one is zeros. Raises CorruptData."""
+    return Counters() if row is None else Counters(*_COUNTERS.unpack(records.unseal(row)))

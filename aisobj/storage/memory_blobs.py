@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
-from aisobj.errors import BlobMissing, CorruptData
+from aisobj.errors import BlobMissing, CorruptData, StoreFull, StoreReadOnly
 from aisobj.storage.blob_format import BLOCK
 from aisobj.storage.ids import IdMaker
 from aisobj.storage.interfaces import IBlobReader, IBlobs, IBlobWriter
@@ -19,15 +19,24 @@ class MemoryBlobs:
     """Everything happens at once, in the calling thread.
 
     :ivar footers: what each blob's ``commit`` was given.
+    :ivar full: set it to refuse writers for lack of space.
     """
 
     def __init__(self, ids: IdMaker) -> None:
         self.read_only = ""
+        self.full = False
         self.footers: dict[bytes, dict[str, str | bytes | int]] = {}
         self._data: dict[bytes, bytes] = {}
         self._unsettled = Unsettled(ids)
 
+    def check_space(self) -> None:
+        if self.read_only:
+            raise StoreReadOnly(self.read_only)
+        if self.full:
+            raise StoreFull("no space")
+
     def writer(self, update: Callable[[bytes | memoryview], object] | None = None) -> MemoryBlobWriter:
+        self.check_space()
         return MemoryBlobWriter(self, update)
 
     def reader(self, blob_id: bytes, offset: int, length: int) -> MemoryBlobReader:

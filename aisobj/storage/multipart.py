@@ -59,6 +59,7 @@ class Uploads:
     ) -> Upload:
         """CreateMultipartUpload."""
         engine = self._engine
+        engine.check_space()
 
         async def attempt() -> Upload | None:
             seen = await self._objects.look(bucket.name, key)
@@ -125,7 +126,8 @@ class Uploads:
             seen = await self._objects.look(bucket.name, key)
             seen.snapshot.close()
             changes = _active(seen.changes)
-            upload_row, old_row = engine.index.get(bucket.id, (keys.upload(key, upload.id), row_key))
+            # By the name's own bucket: that may be another one by now.
+            upload_row, old_row = engine.index.get(seen.bucket.id, (keys.upload(key, upload.id), row_key))
             if upload_row is None:
                 raise no_such_upload(upload.id.hex())
             changes.expect[keys.upload(key, upload.id)] = Expect.PRESENT
@@ -141,9 +143,9 @@ class Uploads:
         try:
             await engine.retry(attempt)
         except CommitUnknown:
-            raise  # the body may be the object's by now
+            raise  # the body may be the part's by now
         except (S3Error, StorageError):
-            await engine.blobs.remove(blob_ids(Body(extents)))
+            await engine.drop(blob_ids(Body(extents)))
             raise
         engine.blobs.settle(blob_ids(Body(extents)))
         return part
@@ -162,15 +164,18 @@ class Uploads:
 
         :param checksum: the whole object's, as the client gave it; BadDigest where it differs.
         :param size: ``x-amz-mp-object-size``.
+        :param chosen: at least one.
         :raises S3Error: NoSuchUpload, InvalidPart, InvalidPartOrder, EntityTooSmall, EntityTooLarge, BadDigest,
             InvalidRequest, and what ``precondition`` raises.
         """
-        numbers = [part.number for part in chosen]
-        if any(b <= a for a, b in itertools.pairwise(numbers)):
+        if any(b.number <= a.number for a, b in itertools.pairwise(chosen)):
             raise S3Error("InvalidPartOrder")
+        numbers = {part.number for part in chosen}
         engine = self._engine
 
         async def attempt() -> tuple[Bucket, ObjectRecord] | None:
+            if engine.bucket_id(bucket.name) != bucket.id:  # made anew meanwhile
+                raise no_such_upload(upload_id)
             snapshot = engine.index.snapshot(bucket.id)
             try:
                 upload_row = snapshot.get(keys.upload(key, _parse_id(upload_id)))

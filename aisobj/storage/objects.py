@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+import msgspec
+
 from aisobj import checksums
-from aisobj.errors import CommitUnknown, CorruptData, S3Error, StorageError
+from aisobj.errors import BlobMissing, CommitUnknown, CorruptData, S3Error, StorageError
 from aisobj.model import (
     Attributes,
     Body,
@@ -36,7 +38,7 @@ class Found(NamedTuple):
 
     bucket: Bucket
     key: bytes
-    record: ObjectRecord
+    record: ObjectRecord  #: with all its headers
     inline: memoryview | None  #: the whole body, where it is in the index (or empty)
     body: Body | None  #: where it is, otherwise
 
@@ -86,6 +88,9 @@ class Objects:
             if row is None:
                 raise no_such_key(key)
             record = records.decode(ObjectRecord, row)
+            if record.long_headers:
+                headers = records.decode(Headers, _present(snapshot.get(keys.HEADERS + record.version_id)))
+                record = msgspec.structs.replace(record, headers=headers.headers)
             if not with_body:
                 return Found(bucket, key, record, None, None)
             if record.body_kind is BodyKind.INLINE:
@@ -99,11 +104,16 @@ class Objects:
             snapshot.close()
 
     def headers(self, bucket: Bucket, record: ObjectRecord) -> dict[str, str]:
-        """Stored headers and user metadata, wherever they are."""
-        if not record.long_headers:
+        """Stored headers and user metadata, wherever they are.
+
+        Raises BlobMissing where a record that does not come from :meth:`fetch` has been replaced: fetch it.
+        """
+        if record.headers or not record.long_headers:
             return record.headers
         row = self._engine.index.get(bucket.id, (keys.HEADERS + record.version_id,))[0]
-        return record.headers if row is None else records.decode(Headers, row).headers
+        if row is None:
+            raise BlobMissing(f"the headers of version {record.version_id.hex()}")
+        return records.decode(Headers, row).headers
 
     async def open(self, found: Found, offset: int, length: int) -> ExtentSource | VerifyingSource:
         """A range of a body that is in extents; the caller closes it. Raises BlobMissing: fetch again."""
@@ -147,8 +157,7 @@ class Objects:
 
     async def discard(self, body: WrittenBody) -> None:
         """Drop a body that will belong to nobody."""
-        if body.extents:
-            await self._engine.blobs.remove([extent.blob_id for extent in body.extents])
+        await self._engine.drop([extent.blob_id for extent in body.extents])
 
     async def put(
         self,
@@ -246,7 +255,7 @@ class Objects:
     async def look(self, name: str, key: bytes) -> Seen:
         """What is there now, and the expectations that it still is. The caller closes the snapshot before it waits."""
         engine = self._engine
-        for wait in (0.01, 0.05, 0.2, 0.5, 0.0):
+        for wait in (0.01, 0.05, 0.2, 0.5, 0.0, 0.01):
             bucket_id = engine.bucket_id(name)
             snapshot = engine.index.snapshot(bucket_id)
             try:
@@ -265,7 +274,7 @@ class Objects:
             snapshot.close()
             if wait:  # DeleteBucket is looking the bucket through: it decides within milliseconds
                 await engine.sleep(wait)
-            else:
+            else:  # or it died in between
                 await self._buckets.reopen(name)
         raise S3Error("SlowDown", "The bucket is being deleted.")
 
@@ -315,7 +324,7 @@ def no_such_key(key: bytes) -> S3Error:
 
 def _present(row: bytes | None) -> bytes:
     if row is None:
-        raise CorruptData("an object's body row is missing")
+        raise CorruptData("a row of an object is missing")
     return row
 
 

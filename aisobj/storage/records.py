@@ -2,6 +2,11 @@
 
 The version byte is the form of the *record*; a record only ever gains fields with defaults, so that byte changes only
 where an old record must be read by other rules. The checksum covers all before it.
+
+A record is an array, so both directions work: fields that an earlier release did not write get their defaults, and
+fields that a later release appended are passed over (msgspec ignores them in an array-like struct). An earlier release
+that rewrites such a row drops them; a later release that cannot have that says so in ``Format.flags``, and the earlier
+one refuses the whole directory.
 """
 
 from __future__ import annotations

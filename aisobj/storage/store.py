@@ -75,6 +75,7 @@ class ObjectStore:
         """Stop sweeping, then close the blobs and the index."""
         if self._loop.running:
             self._loop.stop()
+        self.sweeper.stop()
         if self._sweeping is not None:
             await self._sweeping
         await self._engine.blobs.close()

@@ -1,13 +1,16 @@
 """What is done behind the clients' backs: replaced blobs are unlinked, destroyed buckets purged, checkpoints written.
 
-And once, at start: blobs that a crash left without an owner go. Nothing here is needed for correct answers; a sweep
-that fails is logged and tried again at the next turn.
+And once, at start: blobs that a crash left without an owner go. Nothing here is needed for correct answers: what fails
+in one bucket is logged, keeps no other bucket from its turn, and is tried again at the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
+from twisted.logger import Logger
+
+from aisobj.errors import CorruptData, S3Error, StorageError
 from aisobj.model import BucketName, Garbage
 from aisobj.storage import keys, records
 from aisobj.storage.engine import Changes, Engine
@@ -18,6 +21,8 @@ GRACE = 600.0
 _PAGE = 256
 _OLDEST = bytes(16)
 
+_log = Logger()
+
 
 class Sweeper:
     """Bounded, restartable background work over one store. One process runs it."""
@@ -25,36 +30,63 @@ class Sweeper:
     def __init__(self, engine: Engine, grace: float = GRACE) -> None:
         self._engine = engine
         self._grace = grace
+        self._stopped = False
+
+    def stop(self) -> None:
+        """A turn that is running ends after its next commit. The next process goes on where it was."""
+        self._stopped = True
 
     async def sweep(self) -> int:
         """One turn over all buckets. The number of blobs unlinked."""
         removed = 0
-        for bucket_id in self._buckets(keys.BUCKET_NAME):
-            removed += await self._collect(bucket_id)
-        for bucket_id in self._buckets(keys.PURGE):
-            removed += await self._purge(bucket_id)
-        await self._checkpoint()
+        for row_key, row in self._rows(keys.ROOT, keys.BUCKET_NAME):
+            removed += await self._guarded(self._collect, row_key, row)
+        for row_key, row in self._rows(keys.ROOT, keys.PURGE):
+            removed += await self._guarded(self._purge, row_key, row)
+        if not self._stopped:
+            await self._checkpoint()
         return removed
 
     async def recover(self) -> int:
         """At start, before anything is served: remove what a crash left. The number of files removed.
 
-        Only blobs newer than the checkpoint are looked at, so this does not grow with the store.
+        Only blobs newer than the checkpoint are looked at, so this does not grow with the store. Blobs that wait in a
+        garbage row go too: no reader is left that could hold them.
         """
         engine = self._engine
         removed = await engine.blobs.clean()
-        checkpoint = engine.index.get(keys.ROOT, (keys.CHECKPOINT,))[0] or _OLDEST
+        if engine.read_only:
+            return removed
+        checkpoint = self._read_checkpoint()
         orphans = set(await engine.blobs.newer_than(checkpoint))
-        if orphans:
-            for bucket_id in (*self._buckets(keys.BUCKET_NAME), *self._buckets(keys.PURGE)):
-                for row_key, _ in self._rows(bucket_id, keys.BLOB, keys.BLOB + checkpoint):
-                    orphans.discard(row_key[1:])
-            await engine.blobs.remove(sorted(orphans))
+        try:
+            for owned in self._owned(checkpoint) if orphans else ():
+                orphans.discard(owned)
+        except CorruptData as error:
+            _log.critical("blobs without an owner stay, as a bucket cannot be read: {error}", error=error)
+            orphans.clear()
+        await engine.blobs.remove(sorted(orphans))
+        settled = engine.blobs.settled_before()
+        if settled < checkpoint:  # the clock went back: blobs to come would hide behind it
+            await self._write_checkpoint(settled)
         return removed + len(orphans)
 
-    def _buckets(self, kind: bytes) -> Iterator[bytes]:
-        for row_key, row in self._rows(keys.ROOT, kind):
-            yield row_key[1:] if kind == keys.PURGE else records.decode(BucketName, row).id
+    def _owned(self, after: bytes) -> Iterator[bytes]:
+        """The blobs with a greater id that the index owns. Raises CorruptData where that is not known of a bucket."""
+        buckets = [records.decode(BucketName, row).id for _, row in self._rows(keys.ROOT, keys.BUCKET_NAME)]
+        buckets += [row_key[1:] for row_key, _ in self._rows(keys.ROOT, keys.PURGE)]
+        for bucket_id in buckets:
+            for row_key, _ in self._rows(bucket_id, keys.BLOB, keys.BLOB + after):
+                yield row_key[1:]
+
+    async def _guarded(self, work: Callable[[bytes, bytes], Awaitable[int]], row_key: bytes, row: bytes) -> int:
+        if self._stopped:
+            return 0
+        try:
+            return await work(row_key, row)
+        except (S3Error, StorageError) as error:
+            _log.error("sweeping {row}: {error}", row=row_key, error=error)
+            return 0
 
     def _rows(self, partition: bytes, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Rows in pages: each page is a snapshot of its own."""
@@ -65,13 +97,14 @@ class Sweeper:
             yield from page
             after = page[-1][0]
 
-    async def _collect(self, bucket_id: bytes) -> int:
+    async def _collect(self, _: bytes, name_row: bytes) -> int:
         engine, removed = self._engine, 0
+        bucket_id = records.decode(BucketName, name_row).id
         before = engine.ids.time() - int(self._grace * 1e9)
         while True:
             page = engine.index.scan(bucket_id, b"", keys.GARBAGE, _PAGE)
             due = [(key, row) for key, row in page if keys.garbage_time(key) < before]
-            if not due:
+            if not due or self._stopped:
                 return removed
             blob_ids = [blob_id for _, row in due for blob_id in records.decode(Garbage, row).blob_ids]
             await engine.blobs.remove(blob_ids)
@@ -80,10 +113,13 @@ class Sweeper:
             await engine.commit(changes)
             removed += len(blob_ids)
 
-    async def _purge(self, bucket_id: bytes) -> int:
+    async def _purge(self, row_key: bytes, _: bytes) -> int:
         """Blobs first, then rows: a crash in between finds the rows again, and removing twice is no error."""
         engine, removed = self._engine, 0
+        bucket_id = row_key[1:]
         while True:
+            if self._stopped:
+                return removed
             page = engine.index.scan(bucket_id, b"", b"", _PAGE)
             if not page:
                 break
@@ -97,15 +133,24 @@ class Sweeper:
             await engine.commit(changes)
             removed += len(blob_ids)
         done = Changes(keys.ROOT)
-        done.delete.append(keys.PURGE + bucket_id)
+        done.delete.append(row_key)
         await engine.commit(done)
         return removed
 
     async def _checkpoint(self) -> None:
-        engine = self._engine
-        settled = engine.blobs.settled_before()
-        row = engine.index.get(keys.ROOT, (keys.CHECKPOINT,))[0]
-        if row is None or settled > row:
-            changes = Changes(keys.ROOT)
-            changes.put[keys.CHECKPOINT] = settled
-            await engine.commit(changes)
+        settled = self._engine.blobs.settled_before()
+        if settled > self._read_checkpoint():
+            await self._write_checkpoint(settled)
+
+    def _read_checkpoint(self) -> bytes:
+        row = self._engine.index.get(keys.ROOT, (keys.CHECKPOINT,))[0]
+        try:
+            return _OLDEST if row is None else bytes(records.unseal(row))
+        except CorruptData as error:
+            _log.error("the checkpoint: {error}; every blob is looked at instead", error=error)
+            return _OLDEST
+
+    async def _write_checkpoint(self, blob_id: bytes) -> None:
+        changes = Changes(keys.ROOT)
+        changes.put[keys.CHECKPOINT] = records.seal(blob_id)
+        await self._engine.commit(changes)
