@@ -111,7 +111,7 @@ async def for_each(items: AsyncIterator[T] | Iterable[T], work: Callable[[T], Aw
     try:
         await gatherResults([Deferred.fromCoroutine(take_turns()) for _ in range(PARALLEL)], consumeErrors=True)
     except FirstError as error:
-        raise error.subFailure.value from None
+        error.subFailure.raiseException()
 
 
 async def _asynchronous(items: Iterable[T]) -> AsyncIterator[T]:

@@ -27,7 +27,7 @@ class Uri(NamedTuple):
         return not self.name or self.name.endswith("/") or _WILD.search(self.name) is not None
 
 
-class UriType(click.ParamType):
+class UriType(click.ParamType):  # type: ignore[type-arg]  # generic only since click 8.4
     """Parameters of the form ``ais://BUCKET[/NAME]``.
 
     :param bucket_only: a name is an error.
