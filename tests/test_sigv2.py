@@ -28,6 +28,7 @@ from signed_requests import (
 )
 
 from aisobj.errors import S3Error
+from aisobj.protocol import operations, sigv2
 from aisobj.protocol.authentication import verify
 from aisobj.protocol.signing import PayloadMode, SignedRequest, parse_date_header
 
@@ -314,6 +315,12 @@ def test_a_signature_for_a_key_is_good_for_nothing_else(target: str, presigned: 
         accepted(signed, TUESDAY)
     attack = changed(signed, path=path.encode(), query=b"&".join(filter(None, (signed.query, query.encode()))))
     assert refusal(attack, TUESDAY).code == "SignatureDoesNotMatch"
+
+
+def test_whatever_chooses_an_operation_is_signed() -> None:
+    """But for the two that only choose how a list is written, which AWS does not have signed either."""
+    signed = {name.decode() for name in sigv2.SUB_RESOURCES}
+    assert operations._SUB_RESOURCES - signed == {"list-type", "max-directory-buckets"}
 
 
 def test_every_byte_of_a_presigned_request_counts() -> None:
