@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -16,8 +17,10 @@ from twisted.internet.task import Clock, deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
+from aisobj.errors import S3Error
 from aisobj.web.accesslog import AccessLog
 from aisobj.web.limits import Limits
 from aisobj.web.request import Request
@@ -152,6 +155,10 @@ class Server:
         step = self.site.limits.sweep_seconds
         self.clock.pump([step] * int(seconds / step))
 
+    async def turn(self) -> None:
+        """Let the reactor do what is due."""
+        await deferLater(reactor, 0.002)
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let the reactor turn until it is so."""
         for _ in range(int(HANG / 0.005)):
@@ -176,3 +183,72 @@ async def serving(
         for channel in list(server.site.connections):
             channel.abort()
         await server.until(lambda: not server.site.connections and all(client.lost for client in server.clients))
+
+
+# What tests send, and simple handlers
+
+HOST = b"Host: x\r\n"
+GET = b"GET /s3/b/k HTTP/1.1\r\n" + HOST + b"\r\n"
+
+
+def hello(request: Request) -> int:
+    request.respond(200, [(b"ETag", b'"e"')], b"hello " + request.path)
+    return NOT_DONE_YET
+
+
+class Sink:
+    """Takes a body; while ``hold``, each write waits for ``release``."""
+
+    def __init__(self, hold: bool = False) -> None:
+        self.pieces: list[bytes] = []
+        self.hold = hold
+        self.waiting: Deferred[None] | None = None
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(self.pieces)
+
+    def write(self, data: bytes) -> Deferred[None] | None:
+        assert self.waiting is None, "written to while busy"
+        self.pieces.append(data)
+        if not self.hold:
+            return None
+        self.waiting = Deferred()
+        return self.waiting
+
+    def release(self) -> None:
+        waiting, self.waiting = self.waiting, None
+        if waiting is not None:
+            waiting.callback(None)
+
+
+def answer_failure(failure: Failure, request: Request) -> None:
+    error = failure.value
+    request.fail(error if isinstance(error, S3Error) else S3Error("InternalError"))
+
+
+def echo(request: Request) -> int:
+    reading = request.body.read(1 << 20)
+    reading.addCallback(lambda body: request.respond(200, [], body))
+    reading.addErrback(answer_failure, request)
+    return NOT_DONE_YET
+
+
+def code_of(answer: bytes) -> bytes:
+    found = re.search(rb"<Code>(.*)</Code>", answer)
+    return found[1] if found else b""
+
+
+def with_headers(*lines: bytes, method: bytes = b"PUT") -> bytes:
+    return method + b" / HTTP/1.1\r\n" + HOST + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
+
+
+def raises(error: Exception) -> Any:
+    def handler(request: Request) -> int:
+        raise error
+
+    return handler
+
+
+def put(length: int, *lines: bytes) -> bytes:
+    return with_headers(b"Content-Length: %d" % length, *lines)

@@ -128,6 +128,7 @@ def _header(value: bytes | None) -> str:
     return _text(_redacted(value.decode("latin-1")))
 
 
+@lru_cache(maxsize=1024)
 def _token(value: str | None) -> str:
     """For outside quotes."""
     return quote_from_bytes(value.encode("utf-8", "surrogateescape"), safe="@:+,=") if value else "-"

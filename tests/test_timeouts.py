@@ -1,0 +1,122 @@
+"""Time-outs, on a real socket with a clock of the test's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytest_twisted
+from rawhttp import GET, Server, Sink, answer_failure, code_of, hello, put, serving
+from twisted.web.server import NOT_DONE_YET
+
+from aisobj.web.request import Request
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_slow_head_has_so_many_seconds_in_total() -> None:
+    async with serving(hello) as server:
+        client = await server.connect(b"G")
+        (channel,) = await connections(server)
+        for byte in b"ET /" + b"a" * 14:
+            server.advance(1)
+            client.send(bytes([byte]))
+            before = len(channel._buffer)
+            await server.until(lambda before=before: len(channel._buffer) > before)  # type: ignore[misc]
+        server.advance(3)
+        assert code_of(await client.closed()) == b"RequestTimeout"
+
+
+@pytest.mark.parametrize("first", [b"", GET])
+@pytest_twisted.ensureDeferred
+async def test_an_idle_connection_is_closed_without_a_word(first: bytes) -> None:
+    async with serving(hello) as server:
+        client = await server.connect(first)
+        if first:
+            await client.response()
+            server.advance(58)
+            client.send(GET)
+            await client.response()
+        else:
+            await server.until(lambda: bool(server.site.connections))
+        server.advance(62)
+        assert await client.closed() == b""
+        await server.until(lambda: not server.site.connections)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_silent_body_times_out_only_while_we_wait_for_it() -> None:
+    sink = Sink(hold=True)
+
+    def handler(request: Request) -> int:
+        request.body.deliver(sink).addErrback(answer_failure, request)
+        return NOT_DONE_YET
+
+    async with serving(handler) as server:
+        client = await server.connect(put(100) + b"abc")
+        await server.until(lambda: sink.waiting is not None)
+        server.advance(300)  # we are the ones who wait
+        sink.release()
+        server.advance(19)
+        assert server.requests[0].status == 0
+        server.advance(3)
+        assert code_of(await client.closed()) == b"RequestTimeout"
+
+
+@pytest_twisted.ensureDeferred
+async def test_after_a_body_that_timed_out_the_connection_closes_whatever_the_answer() -> None:
+    def handler(request: Request) -> int:
+        request.body.deliver(Sink()).addErrback(lambda _: request.respond(500, []))
+        return NOT_DONE_YET
+
+    async with serving(handler) as server:
+        client = await server.connect(put(100) + b"abc")
+        await server.until(lambda: bool(server.requests))
+        server.advance(22)
+        _, headers, _ = await client.response()
+        assert headers[b"connection"] == b"close"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_body_that_nobody_asked_for_does_not_time_out() -> None:
+    async with serving(lambda request: NOT_DONE_YET) as server:
+        client = await server.connect(put(100))
+        await server.until(lambda: bool(server.requests))
+        server.advance(300)
+        server.requests[0].respond(200, [])
+        assert (await client.response())[0] == 200
+
+
+@pytest.mark.parametrize(("rate", "lives"), [(1200, True), (800, False)])
+@pytest_twisted.ensureDeferred
+async def test_a_body_must_keep_up_the_rate_after_its_grace(rate: int, lives: bool) -> None:
+    sink = Sink()
+
+    def handler(request: Request) -> int:
+        request.body.deliver(sink).addErrback(answer_failure, request)
+        return NOT_DONE_YET
+
+    async with serving(handler, body_grace_seconds=3.0) as server:
+        client = await server.connect(put(1_000_000))
+        await server.until(lambda: bool(server.requests))
+        for second in range(30):
+            client.send(b"x" * rate)
+            await server.until(
+                lambda second=second: len(sink.data) == rate * (second + 1) or server.requests[0].finished  # type: ignore[misc]
+            )
+            server.advance(1)
+        assert server.requests[0].finished is not lives
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_rest_that_is_dropped_must_come_in_time() -> None:
+    async with serving(hello) as server:
+        client = await server.connect(put(100))
+        await client.response()
+        server.advance(22)
+        await client.closed()
+        await server.until(lambda: not server.site.connections)
+
+
+async def connections(server: Server) -> list[Any]:
+    await server.until(lambda: bool(server.site.connections) and any(c._buffer for c in server.site.connections))
+    return list(server.site.connections)
