@@ -152,6 +152,8 @@ def test_uri_encode_is_that_of_s3_tests() -> None:
         ("bkt/key", ("bkt", b"key", None)),
         ("/bkt/key", ("bkt", b"key", None)),
         (b"bkt/a%2Fb", ("bkt", b"a/b", None)),
+        ("bkt%2Fa%2Fb", ("bkt", b"a/b", None)),
+        ("%2fbkt%2f/a", ("bkt", b"/a", None)),
         ("/bkt//key", ("bkt", b"/key", None)),
         ("bkt/a+b", ("bkt", b"a+b", None)),
         ("bkt/ключ", ("bkt", "ключ".encode(), None)),
@@ -169,7 +171,7 @@ def test_copy_source(value: str | bytes, expected: tuple[str, bytes, str | None]
     "value",
     [
         "", "/", "bkt", "bkt/", "/bkt", "/bkt/", "//key", "..", "../x", "bkt/%00", "bkt/%zz", "b%zkt/k", "bkt/%ff",
-        "bkt%2Fkey", "BKT/key", "bkt/key?versionId=", "?versionId=x", "bkt?versionId=x", "bkt/k?versionId=é",
+        "%2Fkey", "bkt%2F", "BKT/key", "bkt/key?versionId=", "?versionId=x", "bkt?versionId=x", "bkt/k?versionId=é",
         "bkt/" + "k" * 1025, b"bkt/\xff", "bkt/\udcff",
         "arn:aws:s3:us-east-1:123456789012:accesspoint/name/object/key",
     ],

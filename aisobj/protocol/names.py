@@ -22,6 +22,8 @@ _IPV4 = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
 _RESERVED_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
 _RESERVED_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 
+_SLASH = re.compile(rb"/|%2[Ff]")
+_LEADING_SLASH = re.compile(rb"\A(?:/|%2[Ff])")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
@@ -108,6 +110,8 @@ def split_target(raw_path: bytes, prefix: bytes = b"") -> tuple[str | None, byte
 def parse_copy_source(value: str | bytes) -> tuple[str, bytes, str | None]:
     """``x-amz-copy-source``: ``[/]bucket/key[?versionId=id]``, where bucket and key are percent-encoded.
 
+    Many programs encode the slash between the two as well (AWS's own examples in Java and Go did), and AWS takes it.
+
     :param value: the header; as ``str``, decoded from UTF-8.
     :returns: bucket, key and version id, bucket and key checked.
     :raises S3Error: InvalidArgument.
@@ -120,8 +124,9 @@ def parse_copy_source(value: str | bytes) -> tuple[str, bytes, str | None]:
         version_id = version.decode("ascii")
     else:
         _bad_copy_source("Version id cannot be the empty string" if not version else "Invalid version id specified")
-    raw_bucket, slash, raw_key = path.removeprefix(b"/").partition(b"/")
-    if not slash or not raw_key:
+    raw_bucket, *rest = _SLASH.split(_LEADING_SLASH.sub(b"", path), 1)
+    raw_key = rest[0] if rest else b""
+    if not raw_key:
         _bad_copy_source("Invalid copy source object key" if raw_bucket else "Invalid copy source bucket name")
     try:
         bucket = _decode_bucket(raw_bucket)

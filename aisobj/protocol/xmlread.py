@@ -187,7 +187,7 @@ def _parse(body: bytes, root: str, max_tags: int = 1000) -> Element:
     if body.count(b"<") > max_tags:
         raise S3Error("MalformedXML")
     restore = None
-    if b"&#" in body or len(body.translate(None, _CONTROLS)) != len(body):
+    if b"&#" in body or b"\xef\xbf" in body or len(body.translate(None, _CONTROLS)) != len(body):
         body, restore = _substitute(body)
     parser = DefusedXMLParser(forbid_dtd=True, forbid_entities=True, forbid_external=True)
     try:
@@ -206,10 +206,13 @@ def _parse(body: bytes, root: str, max_tags: int = 1000) -> Element:
 
 
 _CONTROLS = bytes(code for code in range(1, 0x20) if code not in b"\t\n\r")
+#: U+FFFE and U+FFFF are excluded too; of the 32 characters that stand in for others they get two that are not needed.
+_PLACES = {**{code: code for code in _CONTROLS}, 0xFFFE: 0, 0xFFFF: 9}
 #: Such a character, or a reference to it: decimal or hexadecimal, with any number of leading zeros.
 _each_unrepresentable = re.compile(
-    rb"([\x01-\x08\x0b\x0c\x0e-\x1f])"
-    rb"|&#(?:0*([1-8]|1[124-9]|2[0-9]|3[01])|[xX]0*([1-8]|[bB]|[cC]|[eE]|[fF]|1[0-9a-fA-F]));"
+    rb"([\x01-\x08\x0b\x0c\x0e-\x1f]|\xef\xbf[\xbe\xbf])"
+    rb"|&#(?:0*([1-8]|1[124-9]|2[0-9]|3[01]|6553[45])"
+    rb"|[xX]0*([1-8]|[bB]|[cC]|[eE]|[fF]|1[0-9a-fA-F]|[fF]{3}[eEfF]));"
 ).sub
 
 _each_reference = re.compile("&#(?:0*([0-9]{1,7})|[xX]0*([0-9a-fA-F]{1,6}));").finditer
@@ -233,8 +236,8 @@ def _substitute(body: bytes) -> tuple[bytes, Callable[[str], str] | None]:
 
     def stand_in(match: re.Match[bytes]) -> bytes:
         raw, decimal, hexadecimal = match.groups()
-        code = raw[0] if raw else int(decimal) if decimal else int(hexadecimal, 16)
-        return chr(base + code).encode()
+        code = ord(raw.decode()) if raw else int(decimal) if decimal else int(hexadecimal, 16)
+        return chr(base + _PLACES[code]).encode()
 
-    back = {base + code: code for code in range(32)}
+    back = {base + place: code for code, place in _PLACES.items()}
     return _each_unrepresentable(stand_in, body), lambda text: text.translate(back)

@@ -1,0 +1,74 @@
+"""Fixtures of the end-to-end S3 tests: clients of a real server, and buckets that nobody else uses."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from s3raw import Sender, user_of
+
+_names = (f"bucket-{number}" for number in itertools.count(1))
+
+
+def fresh_name() -> str:
+    """A bucket name that no other test of this run has."""
+    return next(_names)
+
+
+@contextmanager
+def refused(code: str, status: int) -> Iterator[dict[str, Any]]:
+    """What a boto client is told; yields the response, which is filled in at the end. A HEAD has only its status."""
+    answer: dict[str, Any] = {}
+    with pytest.raises(ClientError) as caught:
+        yield answer
+    answer.update(caught.value.response)
+    found = (answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"])
+    assert found == (code, status), answer
+
+
+@pytest.fixture(scope="session")
+def s3(server: Any) -> Any:
+    """A boto3 client of the open server."""
+    return server.boto()
+
+
+@pytest.fixture
+def bucket(s3: Any) -> str:
+    name = fresh_name()
+    s3.create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture(scope="session")
+def raw(server: Any) -> Sender:
+    """Hand-made requests to the open server; targets begin with ``/s3``."""
+    return Sender(server.endpoint)
+
+
+@pytest.fixture(scope="session")
+def signed_s3(signed_server: Any) -> Any:
+    """A boto3 client of the server with credentials."""
+    return signed_server.boto()
+
+
+@pytest.fixture
+def signed_bucket(signed_s3: Any) -> str:
+    name = fresh_name()
+    signed_s3.create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture(scope="session")
+def signed(signed_server: Any) -> Sender:
+    """Hand-made requests to the server with credentials, each rightly signed."""
+    return Sender(signed_server.endpoint, user_of(signed_server))
+
+
+@pytest.fixture(scope="session")
+def anonymous(signed_server: Any) -> Sender:
+    """Hand-made requests to the server with credentials, none signed."""
+    return Sender(signed_server.endpoint)
