@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.web.http import datetimeToString
 from twisted.web.resource import IResource, getChildForRequest
+from zope.interface import implementer
 
 from aisobj.web.accesslog import AccessLog
 from aisobj.web.channel import Channel
@@ -19,6 +20,7 @@ from aisobj.web.request import Request
 Observer = Callable[[Request, int, float], None]
 
 
+@implementer(IProtocolNegotiationFactory)
 class Site(Factory):
     """Listen with this.
 
@@ -52,6 +54,10 @@ class Site(Factory):
         self._emptied: Deferred[None] | None = None
         self._second = -1
         self._common_headers = b""
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """For TLS: with none, Twisted ends every handshake in which the client names some (ALPN)."""
+        return [b"http/1.1", b"http/1.0"]
 
     def buildProtocol(self, addr: IAddress | None) -> Channel:
         return Channel(self, addr)
