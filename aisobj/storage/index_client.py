@@ -133,6 +133,8 @@ class _Connection:
         self._frames = FrameReader(decode_answers)
         self._out = bytearray()
         connection.setblocking(False)
+        # The kernel's default has room for 40 commits of 4 KiB, and what it has not got the writer cannot batch.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         reactor.addReader(self)
 
     def fileno(self) -> int:

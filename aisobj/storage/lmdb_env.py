@@ -5,8 +5,8 @@ The length byte keeps partitions apart whatever their names are: no name can run
 with 00, a bucket's with 10 (hex) and its id.
 
 Every process opens the same files (the server, the writer, later workers), each of them once: LMDB's locks belong to
-a process, and closing *any* file descriptor of ``lock.mdb`` or ``data.mdb`` gives them up, so nothing else in these
-processes may open the two files, not even to read or sync them.
+a process, and closing *any* file descriptor of ``lock.mdb`` gives them up, so nothing else in these processes may open
+that file, not even to sync it. It says who reads which snapshot and holds nothing that must survive a power cut.
 """
 
 from __future__ import annotations
