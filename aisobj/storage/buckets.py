@@ -84,7 +84,7 @@ class Buckets:
             await engine.commit(_deleting(bucket_id, [keys.BUCKET]))
             return None
 
-        return await engine.retry(attempt)
+        return await engine.retry(name, attempt)
 
     async def update(self, name: str, change: Callable[[BucketProps], BucketProps]) -> tuple[BucketProps, BucketProps]:
         """Set properties; (before, after). ``change`` may be called again if another writer was quicker."""
@@ -97,7 +97,7 @@ class Buckets:
             changed = await self._replace(bucket, row, props=after)
             return (bucket.props, after) if changed is not None else None
 
-        return await self._engine.retry(attempt)
+        return await self._engine.retry(name, attempt)
 
     async def delete(self, name: str) -> None:
         """S3's DeleteBucket. Raises NoSuchBucket, BucketNotEmpty.
@@ -121,7 +121,7 @@ class Buckets:
                 raise S3Error("BucketNotEmpty", BucketName=name)
             return await self._mark_deleted(bucket, row)
 
-        await engine.retry(attempt)
+        await engine.retry(name, attempt)
 
     async def destroy(self, name: str) -> None:
         """AIStore's destroy-bck: gone at once, whatever it holds. The sweeper purges rows and blobs afterwards."""
@@ -129,7 +129,7 @@ class Buckets:
         async def attempt() -> bool | None:
             return await self._mark_deleted(*self._load(name))
 
-        await self._engine.retry(attempt)
+        await self._engine.retry(name, attempt)
 
     async def reopen(self, name: str) -> None:
         """A writer found the bucket CLOSING for long: whoever was deleting it is gone. Back to ACTIVE."""
@@ -168,7 +168,7 @@ class Buckets:
         name_row = self._engine.index.get(keys.ROOT, (keys.bucket_name(bucket.name),))[0]
         # Whoever saw the state before us may have taken the name away, and given it to another bucket.
         if name_row is not None and records.decode(BucketName, name_row).id == bucket.id:
-            await self._unname(bucket.name, name_row)
+            await unname(self._engine, keys.bucket_name(bucket.name), name_row)
         return True
 
     async def _finish_destroying(self, name: str, row: bytes) -> None:
@@ -176,19 +176,20 @@ class Buckets:
         try:
             self.get(name)
         except S3Error:
-            await self._unname(name, row)
+            await unname(self._engine, keys.bucket_name(name), row)
 
-    async def _unname(self, name: str, row: bytes) -> None:
-        name_key = keys.bucket_name(name)
-        changes = Changes(keys.ROOT)
-        changes.expect_row(name_key, row)
-        changes.delete.append(name_key)
-        changes.put[keys.PURGE + records.decode(BucketName, row).id] = b""
-        try:
-            await self._engine.commit(changes)
-        except CommitUnknown:
-            if self._engine.index.get(keys.ROOT, (name_key,))[0] == row:
-                raise
+
+async def unname(engine: Engine, name_key: bytes, row: bytes) -> None:
+    """Take the name from a bucket that is DELETED, unless another was quicker; the sweeper has it from now on."""
+    changes = Changes(keys.ROOT)
+    changes.expect_row(name_key, row)
+    changes.delete.append(name_key)
+    changes.put[keys.PURGE + records.decode(BucketName, row).id] = b""
+    try:
+        await engine.commit(changes)
+    except CommitUnknown:
+        if engine.index.get(keys.ROOT, (name_key,))[0] == row:
+            raise
 
 
 def _deleting(partition: bytes, rows: list[bytes]) -> Changes:

@@ -5,9 +5,10 @@ A :class:`Changes` collects what one S3 operation writes; :meth:`Engine.commit` 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import TypeVar
 
+from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -18,7 +19,7 @@ from aisobj.storage import keys, records
 from aisobj.storage.ids import IdMaker
 from aisobj.storage.interfaces import CommitResult, Expect, IBlobs, IIndex, ISnapshot
 
-#: How often a write that lost a race tries again before it gives up with 503 SlowDown.
+#: How often a write that lost a race, and is the first in line, tries again before it gives up with 503 SlowDown.
 ATTEMPTS = 64
 
 RETRY_AFTER = {"Retry-After": "1"}
@@ -121,6 +122,7 @@ class Engine:
         self.clock = clock
         self.inline_limit = inline_limit
         self._ballast = ballast
+        self._lines: dict[Hashable, DeferredLock] = {}
 
     @property
     def read_only(self) -> str:
@@ -192,12 +194,26 @@ class Engine:
             raise S3Error("ServiceUnavailable") from error
         return result is CommitResult.OK
 
-    async def retry(self, attempt: Callable[[], Awaitable[T | None]]) -> T:
-        """Run ``attempt`` until it does not lose a race (returns other than None)."""
-        for _ in range(ATTEMPTS):
-            outcome = await attempt()
-            if outcome is not None:
-                return outcome
+    async def retry(self, contended: Hashable, attempt: Callable[[], Awaitable[T | None]]) -> T:
+        """Run ``attempt`` until it does not lose a race (returns other than None).
+
+        The commits that wait for one sync are all but one in vain if they write one key. So whoever has lost waits in
+        line, by ``contended``, instead of racing the other losers again.
+        """
+        outcome = await attempt()
+        if outcome is not None:
+            return outcome
+        line = self._lines.setdefault(contended, DeferredLock())
+        await line.acquire()
+        try:
+            for _ in range(ATTEMPTS):
+                outcome = await attempt()
+                if outcome is not None:
+                    return outcome
+        finally:
+            line.release()
+            if not line.locked:  # nobody waits
+                self._lines.pop(contended, None)
         raise S3Error("SlowDown", "Too many writers contend for this key.", headers=RETRY_AFTER)
 
     async def commit_or_find(self, changes: Changes, key: bytes, mine: Callable[[bytes | None], bool]) -> bool:

@@ -80,7 +80,7 @@ class Uploads:
             done = await engine.commit_or_find(changes, row_key, lambda found: found == row)
             return upload if done else None
 
-        return await engine.retry(attempt)
+        return await engine.retry(bucket.name, attempt)
 
     def get(self, bucket: Bucket, key: bytes, upload_id: str) -> Upload:
         """Raises NoSuchUpload."""
@@ -141,7 +141,7 @@ class Uploads:
             return part if await engine.commit_or_find(changes, row_key, lambda found: found == row) else None
 
         try:
-            await engine.retry(attempt)
+            await engine.retry(upload.id, attempt)
         except CommitUnknown:
             raise  # the body may be the part's by now
         except (S3Error, StorageError):
@@ -200,7 +200,7 @@ class Uploads:
             attributes = Attributes(upload.content_type, upload.headers, whole)
             return await self._objects.replace_once(bucket.name, key, attributes, precondition.check, new, consume)
 
-        return await engine.retry(attempt)
+        return await engine.retry((bucket.name, key), attempt)
 
     async def abort(self, bucket: Bucket, key: bytes, upload_id: str) -> None:
         """AbortMultipartUpload. Raises NoSuchUpload."""
@@ -225,7 +225,7 @@ class Uploads:
             changes.discard_blobs(engine.ids.time(), upload.id, _blobs_of(stored.values()))
             return True if await engine.commit_or_find(changes, row_key, lambda found: found is None) else None
 
-        await engine.retry(attempt)
+        await engine.retry((bucket.name, key), attempt)
 
     def list(self, bucket: Bucket, params: UploadsParams) -> UploadsPage:
         """ListMultipartUploads, from one snapshot."""

@@ -195,7 +195,7 @@ class Objects:
         self, name: str, key: bytes, attributes: Attributes, check: Check, new: NewBody
     ) -> tuple[Bucket, ObjectRecord]:
         """Write a record over whatever is there, if ``check`` of that lets it (raises S3Error where not)."""
-        return await self._engine.retry(lambda: self.replace_once(name, key, attributes, check, new))
+        return await self._engine.retry((name, key), lambda: self.replace_once(name, key, attributes, check, new))
 
     async def replace_once(
         self,
@@ -248,7 +248,7 @@ class Objects:
             done = await engine.commit_or_find(seen.changes, keys.OBJECT + key, lambda row: row is None)
             return (seen.current,) if done else None
 
-        return (await engine.retry(attempt))[0]
+        return (await engine.retry((name, key), attempt))[0]
 
     # parts of the above -----------------------------------------------------------------------------------------
 

@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from twisted.logger import Logger
 
 from aisobj.errors import CorruptData, S3Error, StorageError
-from aisobj.model import BucketName, Garbage
+from aisobj.model import Bucket, BucketName, BucketState, Garbage
 from aisobj.storage import keys, records
+from aisobj.storage.buckets import unname
 from aisobj.storage.engine import Changes, Engine
 
 #: How long a replaced blob stays for readers that hold its extents, seconds.
@@ -97,9 +98,13 @@ class Sweeper:
             yield from page
             after = page[-1][0]
 
-    async def _collect(self, _: bytes, name_row: bytes) -> int:
+    async def _collect(self, row_key: bytes, name_row: bytes) -> int:
         engine, removed = self._engine, 0
         bucket_id = records.decode(BucketName, name_row).id
+        row = engine.index.get(bucket_id, (keys.BUCKET,))[0]
+        if row is not None and records.decode(Bucket, row).state is BucketState.DELETED:
+            await unname(engine, row_key, name_row)  # a crash came before that
+            return 0
         before = engine.ids.time() - int(self._grace * 1e9)
         while True:
             page = engine.index.scan(bucket_id, b"", keys.GARBAGE, _PAGE)

@@ -1,0 +1,699 @@
+"""S3's semantics of objects in the store, on each engine: ETags, versions, preconditions, counters, races, faults."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import storekit
+from pytest_twisted import ensureDeferred
+from storekit import INLINE, LARGE, NEW, NONE, SMALL, Commit, Rig, drain, etag_of, match, refused, write
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
+
+from aisobj.checksums import CHECKSUM_TYPES, new_digest
+from aisobj.errors import BlobMissing, CommitUnknown, CorruptData, S3Error, StoreFull, StoreReadOnly
+from aisobj.model import Attributes, Body, BodyKind, BucketProps, Checksum, ObjectRecord
+from aisobj.storage import keys, records
+from aisobj.storage.ids import IdMaker, id_time
+
+rig = storekit.rig
+
+BODIES = {
+    "empty": b"",
+    "inline": SMALL,
+    "longest inline": bytes(INLINE),
+    "shortest blob": bytes(INLINE + 1),
+    "blob": LARGE,
+}
+
+
+async def all_of(running: list[Any]) -> list[Any]:
+    """What each coroutine returns, or the exception it raises; they run at the same time."""
+    results = await DeferredList([Deferred.fromCoroutine(one) for one in running], consumeErrors=True)
+    return [value if success else value.value for success, value in results]
+
+
+# --- bodies and ETags
+
+
+@ensureDeferred
+@pytest.mark.parametrize("data", BODIES.values(), ids=BODIES)
+async def test_a_body_comes_back_whole_and_in_ranges(rig: Rig, data: bytes) -> None:
+    await rig.bucket()
+    record = await rig.put(b"k", data)
+    kind = BodyKind.EMPTY if not data else BodyKind.INLINE if len(data) <= INLINE else BodyKind.EXTENTS
+    assert (record.size, record.body_kind) == (len(data), kind)
+    found = rig.fetch(b"k")
+    assert await rig.get(b"k") == data
+    for offset, length in ((0, 0), (0, 1), (1, len(data) // 2), (len(data) - 1, 1)):
+        if offset >= 0 and offset + length <= len(data):
+            assert await rig.read(found, offset, length) == data[offset : offset + length]
+
+
+@ensureDeferred
+@pytest.mark.parametrize("size", [None, 0, len(LARGE)])
+async def test_a_body_of_unknown_or_untrue_size_is_what_was_written(rig: Rig, size: int | None) -> None:
+    bucket = await rig.bucket()
+    for data in (b"", SMALL, LARGE):
+        writer = rig.store.objects.writer(bucket, (), size)
+        await write(writer, data, pieces=7)
+        body = await writer.finish({})
+        await rig.store.objects.put("bck", b"k", body, Attributes(), NONE)
+        assert await rig.get(b"k") == data
+
+
+@ensureDeferred
+async def test_an_aborted_body_leaves_no_trace(rig: Rig) -> None:
+    bucket = await rig.bucket()
+    for data in (SMALL, LARGE):
+        writer = rig.store.objects.writer(bucket, (), None)
+        await write(writer, data)
+        await writer.abort()
+    assert rig.blob_ids() == set()
+
+
+@ensureDeferred
+@pytest.mark.parametrize("kind", CHECKSUM_TYPES)
+async def test_the_etag_is_the_buckets_checksum(rig: Rig, kind: str) -> None:
+    await rig.bucket(checksum_type=kind)
+    for data in (SMALL, LARGE, b""):
+        record = await rig.put(b"k", data)
+        digest = new_digest(kind)
+        digest.update(data)
+        if kind == "none":
+            assert record.etag == f"{record.version_id.hex()}-0"
+        elif kind in ("md5", "sha256", "sha512"):
+            assert record.etag == etag_of(kind, data)  # type: ignore[arg-type]
+        assert record.etag == (digest.hexdigest() or record.etag)
+        assert (record.checksum_type, record.checksum_value) == (kind, digest.hexdigest())
+
+
+def test_the_etags_of_xxhash_and_crc32c_are_the_published_ones() -> None:
+    # XXH64 with seed 0 (xxHash's specification) and CRC-32C (RFC 3720 B.4), of nothing and of 32 zeros.
+    for kind, data, value in (("xxhash", b"", "ef46db3751d8e999"), ("crc32c", bytes(32), "8a9136aa")):
+        digest = new_digest(kind)
+        digest.update(data)
+        assert digest.hexdigest() == value
+
+
+@ensureDeferred
+async def test_a_change_of_the_checksum_type_leaves_old_objects_as_they_are(rig: Rig) -> None:
+    await rig.bucket(checksum_type="md5")
+    old = await rig.put(b"old", LARGE)
+    body = await rig.body(LARGE)
+    before, after = await rig.store.buckets.update("bck", lambda props: BucketProps(checksum_type="sha256"))
+    assert (before.checksum_type, after.checksum_type) == ("md5", "sha256")
+    _, begun_before = await rig.store.objects.put("bck", b"begun", body, Attributes(), NONE)
+    new = await rig.put(b"new", LARGE)
+    assert rig.record(b"old") == old
+    assert old.etag == begun_before.etag == etag_of("md5", LARGE)
+    assert new.etag == etag_of("sha256", LARGE)
+    assert await rig.get(b"old") == LARGE
+
+
+@ensureDeferred
+@pytest.mark.parametrize("data", [SMALL, LARGE])
+async def test_warm_get_compares_the_whole_object_with_its_checksum(rig: Rig, data: bytes) -> None:
+    await rig.bucket(checksum_type="md5", validate_warm_get=True)
+    record = await rig.put(b"k", data)
+    assert await rig.get(b"k") == data
+    bucket = rig.store.buckets.get("bck")
+    wrong = ObjectRecord(*[*as_list(record)[:8], etag_of("md5", b"other"), *as_list(record)[9:]])
+    row = rig.index.get(bucket.id, (b"Ok",))[0]
+    await rig.index.commit(bucket.id, {}, {b"Ok": records.encode(wrong)})
+    found = rig.fetch(b"k")
+    with pytest.raises(CorruptData):
+        rig.store.objects.check_inline(found)
+        await rig.read(found, 0, len(data))
+    if data is LARGE:
+        assert await rig.read(found, 1, 5) == data[1:6]  # a range cannot be compared
+    await rig.index.commit(bucket.id, {}, {b"Ok": row})
+
+
+@ensureDeferred
+async def test_warm_get_finds_bytes_too_few_and_too_many(rig: Rig) -> None:
+    await rig.bucket(checksum_type="md5", validate_warm_get=True)
+    record = await rig.put(b"k", LARGE)
+    bucket = rig.store.buckets.get("bck")
+    row = rig.index.get(bucket.id, (b"Ok",))[0]
+    for size in (len(LARGE) - 1, len(LARGE) + 1):
+        fields = as_list(record)
+        fields[2] = size
+        await rig.index.commit(bucket.id, {}, {b"Ok": records.encode(ObjectRecord(*fields))})
+        with pytest.raises(CorruptData):
+            await rig.get(b"k")
+    await rig.index.commit(bucket.id, {}, {b"Ok": row})
+
+
+def as_list(record: ObjectRecord) -> list[Any]:
+    return [getattr(record, name) for name in record.__struct_fields__]
+
+
+# --- versions and times
+
+
+@ensureDeferred
+async def test_the_native_counter_goes_up_by_one_and_begins_again_after_a_delete(rig: Rig) -> None:
+    await rig.bucket()
+    assert [(await rig.put(b"k", data)).counter for data in (SMALL, LARGE, b"", SMALL)] == [1, 2, 3, 4]
+    await rig.delete(b"k")
+    assert (await rig.put(b"k")).counter == 1
+
+
+@ensureDeferred
+async def test_version_ids_and_last_modified_go_on_when_the_clock_goes_back(rig: Rig) -> None:
+    await rig.bucket()
+    records_of_k = [await rig.put(b"k")]
+    for step in (-3600, 7200, -10_000_000, 0, 5):
+        rig.later(step)
+        records_of_k.append(await rig.put(b"k"))
+        # Another process, whose ids begin with its own clock.
+        rig.store._engine.ids = IdMaker(lambda: 1)
+        records_of_k.append(await rig.put(b"k"))
+        rig.store._engine.ids = rig.ids
+    for before, after in itertools.pairwise(records_of_k):
+        assert after.version_id > before.version_id
+        assert after.mtime >= before.mtime
+        assert after.mtime == id_time(after.version_id)
+
+
+def test_ids_are_in_order_whatever_the_clock_does() -> None:
+    clock = iter([100, 50, 50, 200, 0, 199, 200, 201])
+    ids = IdMaker(lambda: next(clock))
+    made = [ids.make() for _ in range(7)]
+    assert made == sorted(made)
+    assert [id_time(one) for one in made] == [100, 101, 102, 200, 201, 202, 203]
+    assert id_time(ids.make(after=1000)) == 1001
+    assert len({one[8:] for one in made}) == 7
+
+
+# --- metadata
+
+
+@ensureDeferred
+@pytest.mark.parametrize("data", [SMALL, LARGE])
+async def test_long_metadata_comes_back_and_goes_with_its_version(rig: Rig, data: bytes) -> None:
+    bucket = await rig.bucket()
+    long = {"x-amz-meta-name": "größe " * 100, "cache-control": "no-store"}
+    short = {"x-amz-meta-a": "b"}
+    for headers in (long, short, {}, {**long, "expires": "0"}, long):
+        record = await rig.put(b"k", data, headers=headers)
+        assert record.long_headers is (len(str(headers)) > 200)
+        found = rig.fetch(b"k")
+        assert found.record.headers == headers
+        assert rig.store.objects.headers(found.bucket, found.record) == headers
+        assert rig.store.objects.headers(bucket, record) == headers
+        assert len(rig.rows(bucket.id, keys.HEADERS)) == record.long_headers
+        assert len(records.encode(record)) <= 400
+    await rig.delete(b"k")
+    assert rig.rows(bucket.id, keys.HEADERS) == {}
+    with pytest.raises(BlobMissing):
+        rig.store.objects.headers(bucket, record)
+
+
+# --- keys and listings
+
+
+AWKWARD = [
+    b"a",
+    b"a/",
+    b"a//b",
+    b"a/b",
+    b"../x",
+    b"./",
+    b" ",
+    b"+",
+    b"%2F",
+    "😀".encode(),
+    "é".encode(),
+    b"\x01",
+    b"\x7f",
+]
+
+
+@ensureDeferred
+async def test_keys_are_bytes_and_list_in_their_order(rig: Rig) -> None:
+    await rig.bucket()
+    names = [*AWKWARD, b"x" * 1024, "ü".encode() * 512, b"/" * 1024, b"O", b"D", b"A", b"x" * 1023]
+    for name in names:
+        await rig.put(name, name[:INLINE])
+    page = rig.list()
+    assert [key for key, _ in page.items] == sorted(names)
+    for name in names:
+        assert await rig.get(name) == name[:INLINE]
+        assert await rig.delete(name) is not None
+    assert rig.list().items == []
+
+
+@ensureDeferred
+async def test_a_listing_goes_from_page_to_page(rig: Rig) -> None:
+    await rig.bucket()
+    names = [b"%c/%d" % (97 + n % 5, n) for n in range(40)]
+    for name in names:
+        await rig.put(name)
+    seen: list[bytes] = []
+    after = b""
+    while True:
+        page = rig.list(max_keys=7, after=after)
+        seen += [key for key, _ in page.items]
+        if not page.truncated:
+            break
+        after = page.last
+    assert seen == sorted(names)
+    assert rig.list(delimiter=b"/").common_prefixes == [b"a/", b"b/", b"c/", b"d/", b"e/"]
+    assert [key for key, _ in rig.list(prefix=b"b/1").items] == [b"b/1", b"b/11", b"b/16"]
+
+
+@ensureDeferred
+async def test_a_page_shows_one_moment(rig: Rig) -> None:
+    """Whatever is written while it is being read, it holds none of it."""
+    bucket = await rig.bucket()
+    for number in range(5):
+        await rig.put(b"k%d" % number)
+    snapshot = rig.index.snapshot(bucket.id)
+    try:
+        rows = snapshot.scan(b"", keys.OBJECT, 100)
+        found = [next(rows)[0]]
+        await rig.delete(b"k3")
+        await rig.put(b"k22")
+        found += [key for key, _ in rows]
+    finally:
+        snapshot.close()
+    assert found == [b"Ok0", b"Ok1", b"Ok2", b"Ok3", b"Ok4"]
+    assert [key for key, _ in rig.list().items] == [b"k0", b"k1", b"k2", b"k22", b"k4"]
+
+
+@ensureDeferred
+async def test_what_is_not_there_is_said_in_s3s_words(rig: Rig) -> None:
+    with refused("NoSuchBucket"):
+        rig.fetch(b"k")
+    with refused("NoSuchBucket"):
+        rig.list()
+    with refused("NoSuchBucket"):
+        await rig.delete(b"k")
+    await rig.bucket()
+    with refused("NoSuchKey"):
+        rig.fetch(b"k")
+    assert await rig.delete(b"k") is None
+
+
+# --- preconditions
+
+
+@ensureDeferred
+async def test_preconditions_hold_for_what_is_there_when_it_is_committed(rig: Rig) -> None:
+    await rig.bucket()
+    first = await rig.put(b"k", SMALL, precondition=NEW)
+    with refused("PreconditionFailed"):
+        await rig.put(b"k", LARGE, precondition=NEW)
+    with refused("PreconditionFailed"):
+        await rig.put(b"k", LARGE, precondition=match("other"))
+    with refused("NoSuchKey"):
+        await rig.put(b"absent", LARGE, precondition=match("*"))
+    assert rig.blob_ids() == set()
+    second = await rig.put(b"k", LARGE, precondition=match(first.etag))
+    assert (await rig.put(b"k", SMALL, precondition=match("*"))).counter == 3
+    assert second.counter == 2
+    with refused("PreconditionFailed"):
+        await rig.store.objects.delete("bck", b"k", match(second.etag).check)
+    await rig.store.objects.delete("bck", b"k", match(first.etag).check)
+    assert rig.counted() == (0, 0)
+
+
+@ensureDeferred
+@pytest.mark.parametrize("data", [SMALL, LARGE])
+async def test_of_concurrent_puts_that_want_to_be_first_one_is(rig: Rig, data: bytes) -> None:
+    await rig.bucket()
+    results = await all_of([rig.put(b"k", data, precondition=NEW, headers={"x-amz-meta-n": str(n)}) for n in range(20)])
+    won = [result for result in results if isinstance(result, ObjectRecord)]
+    assert len(won) == 1
+    assert {result.code for result in results if isinstance(result, S3Error)} == {"PreconditionFailed"}
+    assert rig.record(b"k") == won[0]
+    assert rig.counted() == (1, len(data))
+
+
+@ensureDeferred
+async def test_of_concurrent_puts_that_replace_one_version_one_does(rig: Rig) -> None:
+    await rig.bucket()
+    old = await rig.put(b"k", b"old")
+    results = await all_of([rig.put(b"k", b"new%d" % n, precondition=match(old.etag)) for n in range(10)])
+    assert [type(result) for result in results].count(ObjectRecord) == 1
+    assert rig.record(b"k").counter == 2
+
+
+@ensureDeferred
+async def test_the_version_that_a_conditional_put_saw_must_be_the_one_it_replaces(rig: Rig) -> None:
+    await rig.bucket()
+    seen = await rig.put(b"k", SMALL)
+    await rig.put(b"k", SMALL)  # the same bytes, so the ETag holds again
+    with refused("ConditionalRequestConflict"):
+        await rig.put(b"k", LARGE, precondition=match(seen.etag), seen=seen.version_id)
+    assert rig.blob_ids() == set()
+    await rig.put(b"k", b"other")
+    with refused("PreconditionFailed"):
+        await rig.put(b"k", LARGE, precondition=match(seen.etag), seen=seen.version_id)
+    now = rig.record(b"k")
+    await rig.put(b"k", LARGE, precondition=match(now.etag), seen=now.version_id)
+
+
+@ensureDeferred
+async def test_a_precondition_is_checked_again_when_another_writer_was_quicker(rig: Rig) -> None:
+    await rig.bucket()
+
+    async def other(commit: Commit) -> None:
+        await rig.put(b"k", b"the other's")
+
+    rig.index.before = other
+    with refused("PreconditionFailed"):
+        await rig.put(b"k", LARGE, precondition=NEW)
+    rig.index.before = other
+    mine = await rig.put(b"k", LARGE)
+    assert mine.counter == 3
+    assert await rig.get(b"k") == LARGE
+
+
+@ensureDeferred
+async def test_many_writers_of_one_key_all_succeed(rig: Rig) -> None:
+    await rig.bucket()
+    rig.index.slow = True
+    results = await all_of([rig.put(b"k", b"%d" % n) for n in range(150)])
+    assert {type(result) for result in results} == {ObjectRecord}
+    assert sorted(result.counter for result in results) == list(range(1, 151))
+    assert rig.counted() == (1, rig.record(b"k").size)
+    assert len(rig.index.commits) < 2 + 150 + 2 * 150  # they queue; in a free-for-all it would be 150 * 150 / 2
+    assert rig.store._engine._lines == {}
+
+
+# --- counters
+
+
+@ensureDeferred
+async def test_counters_are_exact_after_concurrent_mixes(rig: Rig) -> None:
+    await rig.bucket()
+    work: list[Any] = []
+    for number in range(60):
+        key = b"k%d" % (number % 7)
+        work.append(rig.put(key, bytes(number * 3)) if number % 3 else rig.delete(key))
+    await all_of(work)
+    page = rig.list()
+    assert rig.counted() == (len(page.items), sum(record.size for _, record in page.items))
+    totals = rig.store.buckets.totals()
+    assert (totals.objects, totals.bytes) == rig.counted()
+
+
+# --- faults
+
+
+@ensureDeferred
+@pytest.mark.parametrize("data", [SMALL, LARGE])
+@pytest.mark.parametrize("happened", [True, False])
+async def test_a_put_of_which_nobody_knows_is_answered_right_or_not_at_all(
+    rig: Rig, data: bytes, happened: bool
+) -> None:
+    await rig.bucket()
+    await rig.put(b"k", b"old")
+    rig.index.unknown = [happened]
+    if happened:
+        record = await rig.put(b"k", data)
+        assert rig.record(b"k") == record
+    else:
+        with pytest.raises(CommitUnknown):
+            await rig.put(b"k", data)
+        assert await rig.get(b"k") == b"old"
+        rig.crashed = True  # the blob stays: it may be the object's yet
+        assert len(rig.blob_ids()) == (data is LARGE)
+    assert rig.blobs.removed == []
+    assert await rig.get(b"k") == (data if happened else b"old")
+
+
+@ensureDeferred
+async def test_a_commit_that_happens_after_nobody_knew_finds_its_blob(rig: Rig) -> None:
+    await rig.bucket()
+    rig.index.unknown = [False]
+    with pytest.raises(CommitUnknown):
+        await rig.put(b"k", LARGE)
+    await rig.index.wrapped.commit(*rig.index.commits[-1])
+    assert await rig.get(b"k") == LARGE
+
+
+@ensureDeferred
+@pytest.mark.parametrize("happened", [True, False])
+async def test_a_delete_of_which_nobody_knows_is_answered_right_or_not_at_all(rig: Rig, happened: bool) -> None:
+    await rig.bucket()
+    await rig.put(b"k", LARGE)
+    rig.index.unknown = [happened]
+    if happened:
+        assert (await rig.delete(b"k")).size == len(LARGE)  # type: ignore[union-attr]
+        assert rig.counted() == (0, 0)
+    else:
+        with pytest.raises(CommitUnknown):
+            await rig.delete(b"k")
+        assert await rig.get(b"k") == LARGE
+    assert rig.blobs.removed == []
+
+
+@ensureDeferred
+async def test_an_overwritten_object_of_an_unknown_commit_is_not_taken_for_success(rig: Rig) -> None:
+    """It happened, and before we could look somebody else replaced it: we cannot know, so we say so."""
+    await rig.bucket()
+
+    async def then_another() -> None:
+        await rig.put(b"k", b"another")
+
+    real = rig.index.wrapped.commit
+
+    async def both(commit: Commit) -> None:
+        await real(*commit)
+        await then_another()
+        raise CommitUnknown("injected")
+
+    rig.index.before = both
+    with pytest.raises(CommitUnknown):
+        await rig.put(b"k", LARGE)
+    assert await rig.get(b"k") == b"another"
+    assert rig.blobs.removed == []
+
+
+@ensureDeferred
+async def test_the_blob_of_a_commit_that_failed_is_removed(rig: Rig) -> None:
+    await rig.bucket()
+
+    def full(commit: Commit) -> None:
+        raise StoreFull("injected")
+
+    rig.index.before = full
+    with refused("SlowDown"):
+        await rig.put(b"k", LARGE)
+    assert rig.blob_ids() == set()
+    assert len(rig.blobs.removed) == 1
+
+
+@ensureDeferred
+async def test_the_blob_of_a_commit_whose_sync_failed_stays_for_the_next_start(rig: Rig) -> None:
+    """The disk may have the commit all the same."""
+    await rig.bucket()
+
+    def sync_failed(commit: Commit) -> None:
+        set_read_only(rig, "a sync failed")
+        raise StoreReadOnly("a sync failed")
+
+    rig.index.before = sync_failed
+    with refused("ServiceUnavailable"):
+        await rig.put(b"k", LARGE)
+    assert len(rig.blob_ids()) == 1
+    assert rig.blobs.removed == []
+    set_read_only(rig, "")
+    rig.crashed = True
+
+
+def set_read_only(rig: Rig, why: str) -> None:
+    inner = rig.index.wrapped
+    if hasattr(inner, "_writer"):
+        inner._writer.read_only = why
+    else:
+        inner.read_only = why
+
+
+@ensureDeferred
+async def test_a_store_that_is_read_only_refuses_every_write_and_reads_on(rig: Rig) -> None:
+    bucket = await rig.bucket()
+    await rig.put(b"small", SMALL)
+    await rig.put(b"large", LARGE)
+    upload = await rig.upload(b"up")
+    part = await rig.part(b"up", upload, 1, SMALL)
+    small, large = await rig.body(SMALL), await rig.body(LARGE)
+    before = rig.blob_ids()
+    set_read_only(rig, "a sync failed")
+    assert rig.store.read_only == "a sync failed"
+    objects, buckets, uploads = rig.store.objects, rig.store.buckets, rig.store.uploads
+    for size in (0, len(SMALL), len(LARGE), None):
+        with refused("ServiceUnavailable"):
+            objects.writer(bucket, (), size)
+    with refused("ServiceUnavailable"):
+        uploads.writer(upload, (), 5)
+    writes = [
+        rig.delete(b"small"),
+        buckets.create("other", "owner", BucketProps()),
+        buckets.update("bck", lambda props: BucketProps(checksum_type="md5")),
+        buckets.destroy("bck"),
+        objects.put("bck", b"k", small, Attributes(), NONE),
+        objects.put("bck", b"k", large, Attributes(), NONE),
+        rig.upload(b"k"),
+        rig.complete(b"up", upload, [part]),
+        uploads.abort(bucket, b"up", upload.id.hex()),
+        rig.store.copier.copy(rig.fetch(b"large"), bucket, b"k", Attributes(), NONE),
+    ]
+    assert [result.code for result in await all_of(writes)] == ["ServiceUnavailable"] * len(writes)
+    assert await rig.get(b"small") == SMALL
+    assert await rig.get(b"large") == LARGE
+    assert rig.counted() == (2, len(SMALL) + len(LARGE))
+    assert rig.blob_ids() == before
+    set_read_only(rig, "")
+    await objects.discard(large)
+
+
+@ensureDeferred
+async def test_a_full_store_slows_writers_down_and_deletes(rig: Rig) -> None:
+    bucket = await rig.bucket()
+    await rig.put(b"small", SMALL)
+    await rig.put(b"large", LARGE)
+    upload = await rig.upload(b"up")
+    await rig.part(b"up", upload, 1, SMALL)
+    set_full(rig, True)
+    for size in (0, len(SMALL), len(LARGE), None):
+        with refused("SlowDown") as caught:
+            rig.store.objects.writer(bucket, (), size)
+    assert caught.value.headers == {"Retry-After": "1"}
+    writes = [
+        rig.upload(b"k"),
+        rig.store.copier.copy(rig.fetch(b"large"), bucket, b"k", Attributes(), NONE),
+        rig.bucket("other"),
+    ]
+    assert [result.code for result in await all_of(writes)] == ["SlowDown"] * len(writes)
+    await rig.store.uploads.abort(bucket, b"up", upload.id.hex())
+    await rig.delete(b"small")
+    await rig.delete(b"large")
+    await rig.store.buckets.delete("bck")
+    rig.later(1000)
+    assert await rig.store.sweeper.sweep() == 2
+    set_full(rig, False)
+
+
+def set_full(rig: Rig, full: bool) -> None:
+    inner = rig.blobs.wrapped
+    if rig.data is None:
+        inner.full = full
+    else:
+        inner._directory.reserve = 1 << 60 if full else 0
+
+
+@ensureDeferred
+async def test_deletes_take_the_ballast_where_even_they_need_room(rig: Rig) -> None:
+    bucket = await rig.bucket()
+    await rig.put(b"a", LARGE)
+    await rig.put(b"b", SMALL)
+    given: list[int] = []
+    ballast = rig.store._engine._ballast
+    ballast.give_up = lambda: not given and given.append(1) is None  # type: ignore[method-assign]
+
+    def full(commit: Commit) -> None:
+        raise StoreFull("injected")
+
+    rig.index.before = full
+    with refused("SlowDown"):
+        await rig.put(b"c", SMALL)
+    rig.index.before = full
+    with refused("SlowDown"):
+        await rig.upload(b"c")
+    assert given == []
+    rig.index.before = full
+    await rig.delete(b"a")
+    assert given == [1]
+    rig.index.before = full
+    with refused("SlowDown"):  # it is given up once
+        await rig.delete(b"b")
+    given.clear()
+    rig.index.before = full
+    await rig.store.buckets.destroy("bck")
+    assert given == [1]
+    await rig.store.sweeper.sweep()
+    assert rig.rows(bucket.id) == {}
+
+
+# --- readers
+
+
+@ensureDeferred
+async def test_a_reader_that_holds_extents_still_reads_after_the_object_is_replaced(rig: Rig) -> None:
+    await rig.bucket()
+    await rig.put(b"k", LARGE)
+    found = rig.fetch(b"k")
+    source = await rig.store.objects.open(found, 0, len(LARGE))
+    await rig.put(b"k", SMALL)
+    await rig.store.sweeper.sweep()
+    assert await drain(source) == LARGE
+    assert await rig.read(found, 0, len(LARGE)) == LARGE  # opened only now
+    rig.later(601)
+    await rig.store.sweeper.sweep()
+    with pytest.raises(BlobMissing):
+        await rig.store.objects.open(found, 0, len(LARGE))
+    assert await rig.get(b"k") == SMALL
+
+
+@ensureDeferred
+async def test_a_body_whose_extents_end_early_is_corrupt(rig: Rig) -> None:
+    bucket = await rig.bucket()
+    record = await rig.put(b"k", LARGE)
+    found = rig.fetch(b"k")
+    with pytest.raises(CorruptData):
+        await rig.store.objects.open(found, 0, len(LARGE) + 1)
+    row = rig.index.get(bucket.id, (keys.BODY + record.body_id,))[0]
+    await rig.index.commit(bucket.id, {}, {keys.BODY + record.body_id: records.encode(Body([]))})
+    with pytest.raises(CorruptData):
+        await rig.get(b"k")
+    await rig.index.commit(bucket.id, {}, {keys.BODY + record.body_id: row})
+
+
+@ensureDeferred
+async def test_closing_a_source_ends_it(rig: Rig) -> None:
+    await rig.bucket(checksum_type="md5", validate_warm_get=True)
+    await rig.put(b"k", LARGE)
+    source = await rig.store.objects.open(rig.fetch(b"k"), 0, len(LARGE))
+    waiting = source.next_block()
+    source.close()
+    if isinstance(waiting, Deferred):
+        assert await waiting is None
+    source.close()
+
+
+@ensureDeferred
+async def test_a_client_checksum_is_stored(rig: Rig) -> None:
+    await rig.bucket()
+    for data in (SMALL, LARGE):
+        await rig.put(b"k", data, checksum="SHA256")
+        assert rig.record(b"k").checksum == Checksum("SHA256", bytes.fromhex(etag_of("sha256", data)))
+
+
+@ensureDeferred
+async def test_a_missing_row_of_an_object_is_corrupt_and_the_object_can_be_deleted(rig: Rig) -> None:
+    bucket = await rig.bucket()
+    long = {"x-amz-meta-a": "x" * 500}
+    record = await rig.put(b"k", SMALL, headers=long)
+    for row_key in (keys.INLINE + record.body_id, keys.HEADERS + record.version_id):
+        row = rig.index.get(bucket.id, (row_key,))[0]
+        await rig.index.commit(bucket.id, {}, {}, [row_key])
+        with pytest.raises(CorruptData):
+            rig.fetch(b"k")
+        await rig.index.commit(bucket.id, {}, {row_key: row})
+    await rig.index.commit(bucket.id, {}, {}, [keys.INLINE + record.body_id])
+    assert await rig.delete(b"k") is not None
+
+
+@ensureDeferred
+async def test_concurrent_puts_of_different_keys_do_not_wait_for_each_other(rig: Rig) -> None:
+    await rig.bucket()
+    made = await gatherResults([Deferred.fromCoroutine(rig.put(b"%d" % n, LARGE)) for n in range(30)])
+    assert rig.counted() == (30, 30 * len(LARGE))
+    assert {record.counter for record in made} == {1}
+    assert len(rig.index.commits) == 30 + 2  # nobody had to try again; two made the bucket
