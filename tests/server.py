@@ -25,7 +25,7 @@ STOP_SECONDS = 60.0
 
 TWISTD = str(Path(sys.executable).with_name("twistd"))
 _HOME = str(Path(aisobj.__file__).parent.parent)
-_LISTENING = re.compile(r"listening on (\S+)/s3\s")
+_LISTENING = re.compile(r"listening on (\S+?)(?:/s3)?\n")
 
 #: What must not stand in the log of a server that nobody broke on purpose.
 _BAD_LOG = ("Traceback", "Unhandled Error", "Unhandled error in Deferred", "#critical]")
@@ -104,6 +104,7 @@ class ServerProcess:
         if not sync:
             command.append("--no-sync")
         self.command = [*command, *options]
+        self.expect_listeners = len(listen)
 
     def start(self) -> ServerProcess:
         """Start it and wait until it listens.
@@ -116,9 +117,8 @@ class ServerProcess:
             self._process = subprocess.Popen(
                 self.command, cwd=self.home, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        wanted = self.command.count("--listen")
         deadline = time.monotonic() + START_SECONDS
-        while len(self.urls) < wanted:
+        while len(self.urls) < self.expect_listeners:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self._end(signal.SIGKILL)
                 raise RuntimeError(f"the server did not start:\n{self.log()}")

@@ -1,0 +1,470 @@
+"""``twistd ais-s3`` as the operator meets it: options, refusals, signals, the end. Real processes throughout."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from server import CREDENTIALS, STOP_SECONDS, TWISTD, ServerProcess, environment, write_credentials
+from twisted.internet import reactor
+
+from aisobj.errors import StorageError
+from aisobj.listening import StartupError
+from aisobj.tap import Options, Settings, assemble
+
+OPEN = "anyone-on-the-network-may-write"
+MakeServer = Callable[..., ServerProcess]
+
+
+def run(cwd: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """twistd, to its end."""
+    return subprocess.run(
+        [TWISTD, *arguments],
+        cwd=cwd,
+        env=environment(**(env or {})),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=STOP_SECONDS,
+        check=False,
+    )
+
+
+def refusal(cwd: Path, *options: str, env: dict[str, str] | None = None) -> str:
+    """The one line that the server refuses to start with."""
+    if not {"--listen", "-l"} & set(options) and "AIS_S3_LISTEN" not in (env or {}):
+        options = (*options, "--listen", "tcp:0:interface=127.0.0.1")
+    ended = run(cwd, "-n", "--pidfile=", "ais-s3", *options, env={"XDG_DATA_HOME": str(cwd / "home"), **(env or {})})
+    assert ended.returncode == 1, ended
+    lines = ended.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("ais-s3: "), ended
+    assert "Traceback" not in ended.stdout, ended
+    return lines[0].removeprefix("ais-s3: ")
+
+
+def refusal_in_process(cwd: Path, *options: str, env: dict[str, str] | None = None) -> str:
+    """The same without a process, for what differs in its text only."""
+    parsed = Options()
+    with pytest.raises((StartupError, StorageError, SystemExit)) as caught:
+        parsed.parseOptions(["--data", str(cwd / "data"), *options])
+        assemble(Settings.of(parsed, env or {}), reactor)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+def fetch(server: ServerProcess, path: str, **headers: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.request("GET", path, headers=headers)
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    return response.status, body
+
+
+# What is refused
+
+
+def test_help_says_every_option_and_its_variable_in_a_line(tmp_path: Path) -> None:
+    ended = run(tmp_path, "ais-s3", "--help", env={"COLUMNS": "200"})
+    assert ended.returncode == 0
+    for option in (
+        "--listen=",
+        "--data=",
+        "--credentials=",
+        "--region=",
+        "--checksum=",
+        "--no-sync",
+        "--access-log=",
+        "--server-name=",
+        f"--{OPEN}",
+    ):
+        lines = [line for line in ended.stdout.splitlines() if f" {option} " in line and line.startswith("  ")]
+        assert len(lines) == 1 and len(lines[0].partition(option)[2].strip()) > 20, (option, ended.stdout)
+    assert "AIS_S3_NO_SYNC" in ended.stdout
+
+
+def test_version_is_ours(tmp_path: Path) -> None:
+    assert run(tmp_path, "ais-s3", "--version").stdout.startswith("ais-s3 ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--bogus",), "option --bogus not recognized"),
+        (("--data",), "option --data requires argument"),
+        (("--checksum", "crc"), "--checksum crc: it must be one of crc32c, md5"),
+        ((f"--{OPEN}=1",), f"option --{OPEN} must not have an argument"),
+        (("--listen", "8080"), "--listen 8080: "),
+        (("--listen", "tcp:http:interface=127.0.0.1"), "--listen tcp:http"),
+        (("--listen", "tcp:0:interfaces=127.0.0.1"), "--listen tcp:0:interfaces"),
+        (("--listen", "carrier-pigeon:0"), "Unknown endpoint type"),
+        (("--listen", "tcp:0:interface=192.0.2.1"), "Cannot assign requested address"),
+        (("--listen", "ssl:0:privateKey=none.pem"), "none.pem: No such file"),
+        (("--credentials", "nowhere"), "nowhere: No such file or directory"),
+        (("--access-log", "no/such/directory/log"), "--access-log "),
+    ],
+)
+def test_a_bad_option_is_refused_with_its_name(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    assert message in refusal_in_process(tmp_path, *options)
+
+
+@pytest.mark.parametrize("options", [("--bogus",), ("--listen", "8080"), ("--credentials", "nowhere")])
+def test_a_bad_option_is_one_line_and_status_1(tmp_path: Path, options: tuple[str, ...]) -> None:
+    assert options[-1] in refusal(tmp_path, *options)
+
+
+@pytest.mark.parametrize("text", ["", "aws_access_key_id = x", "[alice]\naws_access_key_id = AKIA\n", "[a]\nhunter2\n"])
+def test_a_bad_credentials_file_is_refused_without_showing_it(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "credentials"
+    path.write_text(text)
+    line = refusal_in_process(tmp_path, "--credentials", str(path))
+    assert str(path) in line
+    assert "hunter2" not in line
+
+
+def test_a_bad_variable_is_refused_like_an_option(tmp_path: Path) -> None:
+    assert "AIS_S3_NO_SYNC=maybe" in refusal_in_process(tmp_path, env={"AIS_S3_NO_SYNC": "maybe"})
+    assert "--checksum crc" in refusal_in_process(tmp_path, env={"AIS_S3_CHECKSUM": "crc"})
+    assert "--listen nonsense" in refusal_in_process(tmp_path, env={"AIS_S3_LISTEN": "nonsense tcp:0"})
+
+
+def test_a_second_server_on_the_same_data_is_refused(tmp_path: Path, make_server: MakeServer) -> None:
+    first = make_server()
+    assert "another server is using the data directory" in refusal(tmp_path, "--data", str(first.data))
+    first.stop()
+    first.start()  # and the lock ends with its owner
+
+
+def test_a_busy_port_is_refused(tmp_path: Path, make_server: MakeServer) -> None:
+    taken = f"tcp:{make_server().port}:interface=127.0.0.1"
+    assert refusal(tmp_path, "--listen", taken) == f"--listen {taken}: Address already in use"
+
+
+def test_a_busy_port_is_refused_before_the_daemon_forks(tmp_path: Path, make_server: MakeServer) -> None:
+    taken = f"tcp:{make_server().port}:interface=127.0.0.1"
+    ended = run(tmp_path, "--pidfile=", "ais-s3", "--data", "data", "--listen", taken)
+    assert (ended.returncode, ended.stderr) == (1, f"ais-s3: --listen {taken}: Address already in use\n")
+
+
+def test_a_data_directory_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (str(tmp_path / "file" / "data"), "/proc/ais-s3", "/sys"):
+        assert f"the data directory {path} cannot be used: " in refusal_in_process(tmp_path, "--data", path)
+    assert "the data directory /sys cannot be used: " in refusal(tmp_path, "--data", "/sys")
+
+
+def test_an_index_that_cannot_be_opened_is_one_line_and_status_1(tmp_path: Path, make_server: MakeServer) -> None:
+    server = make_server()
+    server.stop()
+    [index] = (server.data / "index").glob("data*")
+    index.write_bytes(b"not an index" * 1000)
+    line = refusal(tmp_path, "--data", str(server.data))
+    assert str(server.data) in line
+
+
+def test_an_open_server_does_not_leave_this_machine_unless_told_so(tmp_path: Path, make_server: MakeServer) -> None:
+    line = refusal_in_process(tmp_path, "--listen", "tcp:0:interface=127.0.0.1", "--listen", "tcp:0:interface=0.0.0.0")
+    assert f"--{OPEN}" in line and "--credentials" in line
+    assert f"--{OPEN}" in refusal_in_process(tmp_path, "--listen", "tcp:0:interface=\\:\\:")
+    assert f"--{OPEN}" in refusal_in_process(tmp_path, env={"AIS_S3_LISTEN": "tcp:0"})
+    told = make_server(f"--{OPEN}", "--server-name", "s3.example", listen=("tcp:0:interface=0.0.0.0",))
+    assert "EVERY MACHINE" in told.log()
+    assert fetch(told, "/s3", Host="s3.example")[0] == 200
+    assert fetch(told, "/s3", Host=socket.gethostname())[0] == 200
+    assert fetch(told, "/s3", Host="rebound.example")[0] == 403
+
+
+# What it does
+
+
+def test_the_defaults_are_the_users_own_directory_and_loopback(tmp_path: Path) -> None:
+    """Without an option; the port may be taken by a server that a developer runs."""
+    ended = threading.Event()
+    env = environment(XDG_DATA_HOME=str(tmp_path / "share"))
+    process = subprocess.Popen(
+        [TWISTD, "-n", "ais-s3"], cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    timer = threading.Timer(STOP_SECONDS, process.kill)
+    timer.start()
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Address already in use" in line:
+            pytest.skip("port 8080 is taken")
+        if "listening on http://127.0.0.1:8080/s3" in line:
+            ended.set()
+            process.terminate()
+    assert process.wait() == 0
+    timer.cancel()
+    assert ended.is_set()
+    assert (tmp_path / "share" / "ais-s3" / "index").is_dir()
+    assert (tmp_path / "share" / "ais-s3").stat().st_mode & 0o777 == 0o700
+
+
+def test_every_option_is_a_variable_too(tmp_path: Path) -> None:
+    credentials = write_credentials(tmp_path / "credentials")
+    env = environment(
+        AIS_S3_LISTEN="tcp:0:interface=127.0.0.1 tcp:0:interface=\\:\\:1",
+        AIS_S3_DATA=str(tmp_path / "data"),
+        AIS_S3_CREDENTIALS=str(credentials),
+        AIS_S3_REGION="eu-1",
+        AIS_S3_CHECKSUM="md5",
+        AIS_S3_NO_SYNC="1",
+        AIS_S3_ACCESS_LOG=str(tmp_path / "access.log"),
+    )
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6")
+    server = ServerProcess(tmp_path, credentials=CREDENTIALS, listen=(), env=env)
+    server.command = [TWISTD, "-n", "--pidfile=", "ais-s3"]
+    server.expect_listeners = 2
+    server.start()
+    try:
+        assert server.urls[1].startswith("http://[::1]:")
+        client = server.boto(region_name="eu-1")
+        client.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": "eu-1"})
+        etag = client.put_object(Bucket="bucket", Key="key", Body=b"x")["ETag"]
+        assert etag == '"9dd4e461268c8034f5c8564e155c67a6"'
+        assert "A POWER CUT" in server.log()
+    finally:
+        server.finish()
+    assert "operation=PutObject bucket=bucket key=key" in server.access_log()
+
+
+def test_access_log_goes_to_standard_output_by_default(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path)
+    where = server.command.index("--access-log")
+    del server.command[where : where + 2]
+    server.start()
+    fetch(server, "/-/health")
+    server.finish()
+    assert '"GET /-/health HTTP/1.1" 200' in server.log()
+
+
+def test_access_log_off_writes_none(make_server: MakeServer) -> None:
+    server = make_server("--access-log", "off")
+    fetch(server, "/-/health")
+    server.stop()
+    assert "/-/health" not in server.log()
+    assert not (server.home / "access.log").exists()
+
+
+def test_sighup_reopens_the_access_log(make_server: MakeServer) -> None:
+    server = make_server()
+    path = server.home / "access.log"
+    fetch(server, "/-/health?before")
+    path.rename(server.home / "access.log.1")
+    server.signal(signal.SIGHUP)
+    deadline = time.monotonic() + 30
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    fetch(server, "/-/health?after")
+    server.stop()
+    assert "?before" in (server.home / "access.log.1").read_text()
+    assert "?after" in path.read_text() and "?before" not in path.read_text()
+
+
+def test_tls_a_unix_socket_and_with_credentials_every_address(make_server: MakeServer, tmp_path: Path) -> None:
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 1 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([*command.split(), *names], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    listen = f"ssl:0:privateKey={tmp_path}/key.pem:certKey={tmp_path}/cert.pem:interface=127.0.0.1"
+    unix = tmp_path / "s3.socket"
+    server = make_server(listen=(listen, f"unix:{unix}", "tcp:0:interface=0.0.0.0"), credentials=CREDENTIALS)
+    assert server.urls[1] == f"unix:{unix}" and "EVERY MACHINE" not in server.log()
+    assert server.endpoint.startswith("https://127.0.0.1:")
+    client = server.boto(verify=str(tmp_path / "cert.pem"))
+    client.create_bucket(Bucket="bucket")
+    body = os.urandom(300_000)
+    client.put_object(Bucket="bucket", Key="key", Body=body)
+    assert client.get_object(Bucket="bucket", Key="key")["Body"].read() == body
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(unix))
+    connection.request("GET", "/metrics")  # who reaches the socket is on this machine
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+# The end
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_status_0(make_server: MakeServer, number: signal.Signals) -> None:
+    server = make_server()
+    server.signal(number)
+    assert server.wait() == 0
+    assert "stopped" in server.log()
+
+
+def test_data_survive_a_restart(make_server: MakeServer) -> None:
+    server = make_server(sync=True)
+    server.boto().create_bucket(Bucket="bucket")
+    server.boto().put_object(Bucket="bucket", Key="key", Body=b"kept")
+    server.kill()
+    server.start()
+    assert server.boto().get_object(Bucket="bucket", Key="key")["Body"].read() == b"kept"
+    server.stop()
+    server.start()
+    assert server.boto().get_object(Bucket="bucket", Key="key")["Body"].read() == b"kept"
+
+
+def upload_in_flight(server: ServerProcess) -> socket.socket:
+    """A PUT of ten bytes, five of which the server has received."""
+    server.boto().create_bucket(Bucket="bucket")
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+    head = f"PUT /s3/bucket/key HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Length: 10\r\n"
+    connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
+    assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")  # so it is in the handler
+    connection.sendall(b"01234")
+    return connection
+
+
+def wait_until_it_accepts_no_more(server: ServerProcess) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", server.port), timeout=30).close()
+        except ConnectionRefusedError:
+            return
+        time.sleep(0.02)
+    raise AssertionError("it still accepts")
+
+
+def test_sigterm_finishes_what_is_in_flight(make_server: MakeServer) -> None:
+    server = make_server()
+    with upload_in_flight(server) as connection:
+        server.signal(signal.SIGTERM)
+        wait_until_it_accepts_no_more(server)
+        connection.sendall(b"56789")
+        answer = connection.recv(10_000)
+        assert answer.startswith(b"HTTP/1.1 200 ") and b"\r\nConnection: close\r\n" in answer
+        assert connection.recv(1) == b""
+    assert server.wait() == 0
+    server.start()
+    assert server.boto().get_object(Bucket="bucket", Key="key")["Body"].read() == b"0123456789"
+
+
+def test_a_second_signal_does_not_wait(make_server: MakeServer) -> None:
+    server = make_server()
+    with upload_in_flight(server):
+        server.signal(signal.SIGTERM)
+        wait_until_it_accepts_no_more(server)
+        began = time.monotonic()
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert time.monotonic() - began < 25  # the drain alone would take 30
+    server.start()
+    assert server.boto().list_objects_v2(Bucket="bucket")["KeyCount"] == 0
+
+
+def test_systemd_is_told_and_says_where_data_go(make_server: MakeServer, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(30)
+        env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "STATE_DIRECTORY": str(tmp_path / "state")}
+        server = make_server(env=env, start=False)
+        where = server.command.index("--data")
+        del server.command[where : where + 2]
+        server.start()
+        assert systemd.recv(100) == b"READY=1"
+        assert fetch(server, "/-/ready")[0] == 200
+        server.stop()
+        assert systemd.recv(100) == b"STOPPING=1"
+    assert (tmp_path / "state" / "index").is_dir()
+
+
+def test_as_a_daemon_it_serves_after_the_fork(tmp_path: Path) -> None:
+    options = ["--data", "data", "--listen", "tcp:0:interface=127.0.0.1", "--access-log", "access.log"]
+    daemon = ["--rundir", "/", "--pidfile", "pid", "--logfile", str(tmp_path / "log")]
+    assert run(tmp_path, *daemon, "ais-s3", *options).returncode == 0
+    pid = int((tmp_path / "pid").read_text())
+    try:
+        deadline = time.monotonic() + 30
+        while "listening on " not in (log := (tmp_path / "log").read_text()):
+            assert time.monotonic() < deadline, log
+            time.sleep(0.02)
+        server = ServerProcess(tmp_path)
+        server.urls = [log.partition("listening on ")[2].split("/s3")[0]]
+        server.boto().create_bucket(Bucket="bucket")
+        assert fetch(server, "/-/health") == (200, b"ok\n")
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    while (tmp_path / "pid").exists():
+        assert time.monotonic() < deadline + 30
+        time.sleep(0.02)
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert "operation=CreateBucket" in (tmp_path / "access.log").read_text()
+
+
+# /-/ and /metrics
+
+
+def test_health_and_ready_answer_anyone(signed_server: ServerProcess) -> None:
+    assert fetch(signed_server, "/-/health") == (200, b"ok\n")
+    status, body = fetch(signed_server, "/-/ready", Host="rebound.example")
+    assert (status, body) == (200, b"ready\n")
+
+
+def test_ready_tells_details_on_the_machine_itself(server: ServerProcess) -> None:
+    status, body = fetch(server, "/-/ready")
+    details = json.loads(body)
+    assert status == 200
+    assert details["phase"] == "ready" and details["read_only"] == "" and details["connections"] >= 1
+
+
+def test_metrics_count_requests_bytes_seconds_and_what_is_stored(make_server: MakeServer) -> None:
+    server = make_server()
+    client = server.boto()
+    client.create_bucket(Bucket="bucket")
+    client.put_object(Bucket="bucket", Key="key", Body=b"x" * 1000)
+    client.get_object(Bucket="bucket", Key="key")["Body"].read()
+    status, body = fetch(server, "/metrics")
+    assert status == 200
+    found = {
+        line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in body.decode().splitlines() if line[0] != "#"
+    }
+    assert found['ais_s3_requests_total{operation="PutObject",status="200"}'] == 1
+    assert found['ais_s3_received_bytes_total{operation="PutObject",status="200"}'] == 1000
+    assert found['ais_s3_sent_bytes_total{operation="GetObject",status="200"}'] == 1000
+    assert found['ais_s3_request_seconds_count{operation="GetObject",status="200"}'] == 1
+    assert found['ais_s3_request_seconds_bucket{le="+Inf",operation="GetObject",status="200"}'] == 1
+    assert found["ais_s3_connections"] >= 1
+    assert found["ais_s3_objects"] == 1
+    assert found["ais_s3_stored_bytes"] == 1000
+    assert found["ais_s3_read_only"] == 0
+    assert found["process_resident_memory_bytes"] > 0
+
+
+def test_metrics_are_not_for_a_web_page_that_rebound_its_name(
+    server: ServerProcess, signed_server: ServerProcess
+) -> None:
+    for process in (server, signed_server):
+        status, body = fetch(process, "/metrics", Host="rebound.example")
+        assert status == 403 and b"AccessDenied" in body
+
+
+def test_what_is_ours_takes_only_reads(server: ServerProcess) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    for path in ("/-/health", "/-/ready", "/metrics"):
+        connection.request("DELETE", path)
+        response = connection.getresponse()
+        response.read()
+        assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+    connection.close()
+
+
+def test_a_bucket_called_metrics_is_still_there_under_s3(server: ServerProcess) -> None:
+    client = server.boto()
+    client.create_bucket(Bucket="metrics")
+    client.put_object(Bucket="metrics", Key="key", Body=b"x")
+    assert fetch(server, "/s3/metrics/key") == (200, b"x")
+    assert fetch(server, "/metrics/key") == (200, b"x")
