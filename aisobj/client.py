@@ -26,6 +26,7 @@ from twisted.web.client import (
     BrowserLikePolicyForHTTPS,
     HTTPConnectionPool,
     RequestGenerationFailed,
+    RequestTransmissionFailed,
     ResponseFailed,
 )
 from twisted.web.http_headers import Headers
@@ -37,7 +38,7 @@ from aisobj.checksums import CHECKSUM_TYPES, Digest, new_digest
 _CONNECT_SECONDS = 15
 _MSGPACK = "application/msgpack"
 Body = IBodyProducer | bytes
-_FAILURES = (ResponseFailed, ConnectionClosed, ConnectionLost)
+_FAILURES = (ResponseFailed, RequestTransmissionFailed, ConnectionClosed, ConnectionLost)
 
 
 class IClientReactor(IReactorCore, IReactorTCP, IReactorThreads, IReactorTime):
@@ -126,13 +127,16 @@ class ObjectInfo:
     custom: dict[str, str]
 
     @classmethod
-    def of(cls, headers: Headers) -> ObjectInfo:
+    def of(cls, response: IResponse) -> ObjectInfo:
+        headers = response.headers
+
         def first(name: str) -> str:
-            return (headers.getRawHeaders(name) or [""])[0]
+            return str((headers.getRawHeaders(name) or [""])[0])
 
         custom = (text.partition("=") for text in headers.getRawHeaders("ais-custom-md") or ())
         return cls(
-            size=int(first("content-length") or 0),
+            # Of a GET Twisted keeps the header for itself; of a HEAD it has no length.
+            size=int(first("content-length") or response.length),
             checksum_type=first("ais-checksum-type"),
             checksum=first("ais-checksum-value"),
             version=first("ais-version"),
@@ -237,7 +241,7 @@ class Client:
     async def head_object(self, bucket: str, key: str) -> ObjectInfo:
         """What is known about an object."""
         response = await self._request("HEAD", _object_path(bucket, key))
-        return ObjectInfo.of(response.headers)
+        return ObjectInfo.of(response)
 
     async def put_object(
         self,
@@ -254,7 +258,7 @@ class Client:
         """
         response = await self._request("PUT", _object_path(bucket, key), body=body)
         await treq.content(response)
-        info = ObjectInfo.of(response.headers)
+        info = ObjectInfo.of(response)
         if digest is not None and info.checksum_type == checksum_type and info.checksum != digest.hexdigest():
             raise ClientError(f'"{key}" was damaged on its way: its {checksum_type} checksums differ')
         return info
@@ -268,7 +272,7 @@ class Client:
         :raises ClientError: less than all of it came, or its checksum differs; ``write`` has had bytes by then.
         """
         response = await self._request("GET", _object_path(bucket, key))
-        info = ObjectInfo.of(response.headers)
+        info = ObjectInfo.of(response)
         begin(info)
         known = info.checksum_type in CHECKSUM_TYPES and bool(info.checksum)
         digest = new_digest(info.checksum_type if known else "none")
@@ -392,5 +396,6 @@ def _reason(error: BaseException) -> str:
     reasons = getattr(error, "reasons", None)
     if reasons:
         return _reason(reasons[-1].value)
-    text = str(getattr(error, "osError", None) or error)
-    return text.rstrip(".") or type(error).__name__
+    if error.args and isinstance(error.args[0], list):  # OpenSSL's: (library, function, reason)
+        return ", ".join(str(entry[-1]) for entry in error.args[0])
+    return str(error).rstrip(".") or type(error).__name__

@@ -179,4 +179,5 @@ def method_not_allowed(request: Request, handlers: dict[bytes, Handler]) -> S3Er
 
 
 def _is_signed(request: Request) -> bool:
-    return request.header(b"authorization") is not None or b"Signature=" in request.query
+    authorization = request.header(b"authorization")
+    return b"Signature=" in request.query if authorization is None else not authorization.startswith(b"Bearer")

@@ -17,6 +17,9 @@ from aisobj.web.request import Request
 #: The one node of this "cluster": proxy and target at once.
 NODE_ID = "ais-s3"
 
+#: What the verifier says of a request without a signature, and of another kind of authorization.
+_NOT_LET_IN = frozenset({"AccessDenied", "InvalidArgument"})
+
 JSON = (b"Content-Type", b"application/json")
 
 
@@ -45,9 +48,10 @@ def not_implemented(what: str) -> S3Error:
 
 def describe(error: S3Error, request: Request, *, unsigned: bool = False) -> Described:
     """
-    :param unsigned: a signature is needed and the request has none: 401 instead of 403, as AIStore without a token.
+    :param unsigned: a signature is needed and the request has none, or one of AIStore's tokens: 401 instead of 403,
+        as AIStore without a token.
     """
-    if unsigned and error.code == "AccessDenied":
+    if unsigned and error.code in _NOT_LET_IN:
         return Described(401, "ErrInvalidToken", "access denied: the request is not signed")
     known = _KNOWN.get(error.code)
     if known is None:

@@ -152,7 +152,10 @@ class _Receiver:
 
     async def _replace(self, name: str, path: Path, expected: bool) -> ObjectInfo:
         target = path.resolve() if path.is_symlink() else path
-        descriptor, temporary = tempfile.mkstemp(prefix=".ais-", suffix=".part", dir=target.parent)
+        try:
+            descriptor, temporary = tempfile.mkstemp(prefix=".ais-", suffix=".part", dir=target.parent)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
         try:
             with os.fdopen(descriptor, "wb") as file:
                 info = await self.receive_to(file, name, expected)

@@ -54,9 +54,9 @@ def plan(
     """
     roots = [root for source in sources for root in _roots(source)]
     first = Path(sources[0])
-    if len(sources) == 1 and destination.name and not destination.name.endswith("/"):
-        if os.path.lexists(first) and not first.is_dir():
-            return iter([Upload(first, destination.name)])
+    alone = len(sources) == 1 and os.path.lexists(first) and not first.is_dir()
+    if alone and destination.name and not destination.name.endswith("/"):
+        return iter([Upload(first, destination.name)])
     return (
         Upload(path, destination.name + path.relative_to(base).as_posix())
         for root, base in roots
