@@ -206,7 +206,7 @@ def assemble(settings: Settings, reactor: IServerReactor) -> AisService:
         state,
         listeners,
         directory,
-        open_store=partial(open_store, settings.data, reactor=reactor, sync=settings.sync),
+        open_store=partial(open_store, settings.data, reactor=reactor, sync=settings.sync, lock=directory),
         make_root=partial(_make_root, site, state, authenticator, props, settings.region),
         notices=_notices(settings, beyond if credentials is None else []),
     )

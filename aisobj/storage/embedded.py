@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from twisted.internet.interfaces import IReactorThreads
@@ -38,6 +39,8 @@ _FLAGS: frozenset[str] = frozenset()
 #: Threads for disk work. More do not make one disk faster; fewer would let a slow write hold up every read.
 _THREADS = 8
 _BALLAST = 32 << 20
+#: How long a start waits for the directory's lock.
+_LOCK_SECONDS = 2.0
 
 
 class IEmbeddedReactor(IIndexReactor, IReactorThreads):
@@ -47,17 +50,20 @@ class IEmbeddedReactor(IIndexReactor, IReactorThreads):
 class DataDirectory:
     """A data directory that nobody else uses. ``release`` gives it back; so does the end of the process.
 
-    The lock belongs to the open file, so it lives on in a process that was forked.
+    The lock belongs to the open file, so it lives on in every process that inherited it: in a daemon that was forked,
+    and in an index writer whose server was killed, until it has finished what it got.
+
+    :ivar descriptor: of the open lock file.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
-        self._descriptor = descriptor
+        self.descriptor = descriptor
 
     def release(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
 
 def lock_data_directory(path: Path) -> DataDirectory:
@@ -71,7 +77,7 @@ def lock_data_directory(path: Path) -> DataDirectory:
     except OSError as error:
         raise StorageError(f"the data directory {path} cannot be used: {error.strerror}") from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor)
     except OSError as error:
         os.close(descriptor)
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
@@ -83,18 +89,38 @@ def lock_data_directory(path: Path) -> DataDirectory:
     return DataDirectory(path, descriptor)
 
 
+def _lock(descriptor: int) -> None:
+    """Lock, with a little patience for what a server that was killed has left running. Raises OSError."""
+    patience = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if error.errno != errno.EWOULDBLOCK or time.monotonic() > patience:
+                raise
+            time.sleep(0.02)
+
+
 async def open_store(
-    path: Path, *, reactor: IEmbeddedReactor, sync: bool = True, reserve: int = RESERVE
+    path: Path,
+    *,
+    reactor: IEmbeddedReactor,
+    sync: bool = True,
+    reserve: int = RESERVE,
+    lock: DataDirectory | None = None,
 ) -> ObjectStore:
     """Open what a locked data directory holds, or begin it. Not before a fork. The caller starts and closes the store.
 
     :param sync: False: nothing survives a power cut.
     :param reserve: bytes of free space below which nothing new is stored.
+    :param lock: shared with the index writer; without it the caller must know that no writer of an earlier server runs.
     :raises FormatError: a newer release wrote it. :raises StorageError: it cannot be opened.
     """
     ids = IdMaker()
     pool = ThreadPool(0, _THREADS, "disk")
-    index = LmdbIndex.open(path / "index", reactor=reactor, sync=sync)
+    keep_open = None if lock is None else lock.descriptor
+    index = LmdbIndex.open(path / "index", reactor=reactor, sync=sync, keep_open=keep_open)
     try:
         await _check_format(index, ids)
         pool.start()

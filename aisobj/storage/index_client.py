@@ -88,8 +88,9 @@ class ProcessWriter(ProcessProtocol):
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactorProcess, path: Path, sync: bool, map_size: int) -> None:
+    def __init__(self, reactor: IReactorProcess, path: Path, sync: bool, map_size: int, keep_open: int | None) -> None:
         self._reactor = reactor
+        self._keep_open = keep_open
         self._arguments = [str(path), str(map_size), "sync" if sync else "nosync"]
 
     def start(self) -> socket.socket:
@@ -98,12 +99,15 @@ class ProcessWriter(ProcessProtocol):
             # The writer must be this very package, wherever it was imported from, and nothing of the working directory.
             home = str(Path(aisobj.__file__).parent.parent)
             search = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+            descriptors: dict[int, int | str] = {0: nothing.fileno(), 1: nothing.fileno(), 2: "r", 3: theirs.fileno()}
+            if self._keep_open is not None:
+                descriptors[4] = self._keep_open
             self._reactor.spawnProcess(
                 self,
                 sys.executable,
                 [sys.executable, "-P", "-m", "aisobj.storage.index_writer", *self._arguments, "3"],
                 env={**os.environ, "PYTHONPATH": search},
-                childFDs={0: nothing.fileno(), 1: nothing.fileno(), 2: "r", 3: theirs.fileno()},
+                childFDs=descriptors,
             )
         return ours
 

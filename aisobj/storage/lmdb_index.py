@@ -76,6 +76,7 @@ class LmdbIndex:
         sync: bool = True,
         writer: Literal["process", "thread"] = "process",
         map_size: int = MAP_SIZE,
+        keep_open: int | None = None,
     ) -> LmdbIndex:
         """Open, or make, the index in the directory ``path`` (its parent must exist) and start its writer.
 
@@ -84,6 +85,8 @@ class LmdbIndex:
             commits of 4 KiB in flight beside a LIST loop (``benchmarks/index_commit.py``): 2,100 commits/s, p99 36 ms,
             against 4,400/s and 11 ms for the process; it also costs the server 130 us a commit instead of 45.
         :param map_size: the most bytes the index may grow to; the same in every process.
+        :param keep_open: a file descriptor that the writer process holds too: the lock of the data directory, so that
+            no other server begins before a writer whose server was killed has finished what it got.
         :raises FormatError: another format. :raises StorageError: it cannot be opened, made or synced.
         """
         environment = open_environment(path, sync=sync, map_size=map_size)
@@ -95,7 +98,7 @@ class LmdbIndex:
             environment.close()
             raise StorageError(f"the index {path} could not be synced: {error}") from error
         start = (
-            ProcessWriter(reactor, path, sync, map_size).start
+            ProcessWriter(reactor, path, sync, map_size, keep_open).start
             if writer == "process"
             else ThreadWriter(environment).start
         )
