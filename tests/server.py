@@ -208,7 +208,7 @@ class ServerProcess:
         return sum(_resident(pid) for pid in self.pids())
 
     def boto(self, user: str = "alice", **options: Any) -> Any:
-        """A boto3 client of the S3 endpoint; ``options`` as for ``boto3.client``, ``config=dict(...)`` as for Config."""
+        """A boto3 client; ``options`` as for ``boto3.client``, but ``config`` is a dict of what Config takes."""
         access_key, secret = (self.credentials or {}).get(user, ("anyone", "anything"))
         config = botocore.config.Config(
             **{

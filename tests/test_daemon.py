@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from certificates import self_signed
 from server import CREDENTIALS, STOP_SECONDS, TWISTD, ServerProcess, environment, write_credentials
 from twisted.internet import reactor
 
@@ -273,15 +274,13 @@ def test_sighup_reopens_the_access_log(make_server: MakeServer) -> None:
 
 
 def test_tls_a_unix_socket_and_with_credentials_every_address(make_server: MakeServer, tmp_path: Path) -> None:
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 1 -subj /CN=localhost"
-    names = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run([*command.split(), *names], cwd=tmp_path, check=True, capture_output=True, timeout=60)
-    listen = f"ssl:0:privateKey={tmp_path}/key.pem:certKey={tmp_path}/cert.pem:interface=127.0.0.1"
+    key, certificate = self_signed(tmp_path)
+    listen = f"ssl:0:privateKey={key}:certKey={certificate}:interface=127.0.0.1"
     unix = tmp_path / "s3.socket"
     server = make_server(listen=(listen, f"unix:{unix}", "tcp:0:interface=0.0.0.0"), credentials=CREDENTIALS)
     assert server.urls[1] == f"unix:{unix}" and "EVERY MACHINE" not in server.log()
     assert server.endpoint.startswith("https://127.0.0.1:")
-    client = server.boto(verify=str(tmp_path / "cert.pem"))
+    client = server.boto(verify=str(certificate))
     client.create_bucket(Bucket="bucket")
     body = os.urandom(300_000)
     client.put_object(Bucket="bucket", Key="key", Body=body)

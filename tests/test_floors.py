@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,3 +131,10 @@ def test_an_import_from_above_or_beside_is_found(module: str, source: str) -> No
 )
 def test_an_import_from_below_is_allowed(module: str, source: str) -> None:
     assert violations(module, source) == []
+
+
+def test_what_is_imported_from_outside_is_declared_and_the_other_way_round() -> None:
+    declared = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split(r"[\[.>]", text.lower().replace("-", "_"))[0] for text in declared}
+    imported = set().union(*(outside(path.read_text()) for path in PACKAGE.rglob("*.py")))
+    assert imported - set(sys.stdlib_module_names) - {"aisobj"} == names
