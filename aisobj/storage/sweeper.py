@@ -15,7 +15,6 @@ from aisobj.model import Bucket, BucketName, BucketState, Garbage
 from aisobj.storage import keys, records
 from aisobj.storage.buckets import unname
 from aisobj.storage.engine import Changes, Engine
-from aisobj.storage.ids import id_time
 
 #: How long a replaced blob stays for readers that hold its extents, seconds.
 GRACE = 600.0
@@ -60,8 +59,6 @@ class Sweeper:
         if engine.read_only:
             return removed
         checkpoint = self._read_checkpoint()
-        # After a step back of the clock new blobs would lie under the checkpoint, where no restart looks for them.
-        engine.ids.time(after=id_time(checkpoint))
         orphans = set(await engine.blobs.newer_than(checkpoint))
         try:
             for owned in self._owned(checkpoint) if orphans else ():
