@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -72,3 +73,17 @@ def signed(signed_server: Any) -> Sender:
 def anonymous(signed_server: Any) -> Sender:
     """Hand-made requests to the server with credentials, none signed."""
     return Sender(signed_server.endpoint)
+
+
+@pytest.fixture(scope="session")
+def set_checksum_type(server: Any) -> Callable[[str, str], None]:
+    """``set_checksum_type(bucket, type)``: as ``ais bucket props set`` does."""
+    sender = Sender(server.endpoint)
+
+    def set_type(name: str, checksum_type: str) -> None:
+        message = {"action": "set-bprops", "value": {"checksum": {"type": checksum_type}}}
+        headers = [("content-type", "application/json")]
+        answer = sender.ask("PATCH", f"/v1/buckets/{name}?provider=ais", headers, json.dumps(message).encode())
+        assert answer.status == 200, answer
+
+    return set_type

@@ -208,7 +208,7 @@ class Sender:
     def request(self, method: str, target: str, headers: Fields = (), body: bytes = b"", **options: Any) -> bytes:
         """Head and body, with the length and the hash of the body unless ``options`` say otherwise."""
         options.setdefault("payload", hashlib.sha256(body).hexdigest())
-        if body or method in ("PUT", "POST"):
+        if body or method in ("PUT", "POST", "PATCH"):
             options.setdefault("length", len(body))
         return self.head(method, target, headers, **options) + body
 

@@ -240,8 +240,8 @@ OPERATIONS: Mapping[str, Operation] = {
     )
 }
 
-#: Signature version 2 in the query.
-_SIGV2 = frozenset({"AWSAccessKeyId", "Signature", "Expires"})
+#: Signature version 2 in the query; the last two are headers that it covers, which boto repeats there.
+_SIGV2 = frozenset({"AWSAccessKeyId", "Signature", "Expires", "content-type", "content-md5"})
 _looks_like_sub_resource = re.compile(r"[A-Za-z][A-Za-z-]*").fullmatch
 
 

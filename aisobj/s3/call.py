@@ -76,6 +76,13 @@ class Call:
         value = self.request.header(name.encode("latin-1"))
         return None if value is None else value.decode("latin-1")
 
+    def object_headers(self) -> list[tuple[bytes, bytes]]:
+        """All headers, and those that were moved into the query when a URL was presigned. (boto's SigV2 moves them and
+        has them sent all the same.)"""
+        headers = self.request.raw_headers
+        moved = self.query.hoisted()
+        return [*headers, *(field for field in moved if self.request.header(field[0]) is None)] if moved else headers
+
     def now_ns(self) -> int:
         """The request's time."""
         return int(self.request.started * 1e9)

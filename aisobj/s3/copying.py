@@ -33,7 +33,7 @@ async def copy_object(call: Call) -> None:
     _directive(call, "x-amz-tagging-directive")  # there are no tags yet: both directives come to the same
     precondition = WritePrecondition.parse(call.text_header)
     algorithm = checksum_algorithm(call)
-    new_type, new_headers = parse_object_headers(call.request.raw_headers)
+    new_type, new_headers = parse_object_headers(call.object_headers())
 
     async def copy(source: Found) -> tuple[Found, ObjectRecord]:
         if source.record.size > MAX_COPY:

@@ -25,7 +25,7 @@ async def create_multipart_upload(call: Call) -> None:
     """CreateMultipartUpload."""
     bucket = call.bucket()
     await read_document(call.request, call.auth, 1 << 20)
-    content_type, headers = parse_object_headers([*call.request.raw_headers, *call.query.hoisted()])
+    content_type, headers = parse_object_headers(call.object_headers())
     algorithm = checksum_algorithm(call)
     kind = call.text_header("x-amz-checksum-type")
     if kind is not None and not algorithm:

@@ -114,7 +114,7 @@ def _add_checksum(call: Call, record: ObjectRecord, headers: Headers) -> None:
 async def put_object(call: Call) -> None:
     """PutObject."""
     bucket = call.bucket()
-    content_type, headers = parse_object_headers([*call.request.raw_headers, *call.query.hoisted()])
+    content_type, headers = parse_object_headers(call.object_headers())
     precondition = WritePrecondition.parse(call.text_header)
     seen = _look_before(call, precondition) if precondition is not WritePrecondition.none else b""
     footer: dict[str, str | bytes | int] = {"bucket": bucket.id, "key": call.key, "content-type": content_type}
