@@ -471,11 +471,20 @@ def test_a_commit_is_synced_before_it_is_answered(tmp_path: Path) -> None:
 
 
 @needs_strace
-def test_an_fdatasync_that_fails_in_the_kernel_makes_the_writer_read_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        # The first is the writer's at its start, the second that of the first commit.
+        ("fdatasync:error=EIO:when=3", b"Input/output error"),
+        # The first commit writes its one page and the meta page so, the second only the meta page. LMDB then panics.
+        ("pwrite64:error=ENOSPC:when=3", b"MDB_PANIC"),
+    ],
+    ids=["sync of the pages", "write of the meta page"],
+)
+def test_a_commit_that_fails_in_the_kernel_makes_the_writer_read_only(tmp_path: Path, fault: str, text: bytes) -> None:
     ours, theirs = socket.socketpair()
     open_environment(tmp_path / "index", sync=True).close()
-    # The first is the writer's at its start, the second that of the first commit.
-    strace = ["strace", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=3"]
+    strace = ["strace", "-o", "/dev/null", "-e", f"trace={fault.partition(':')[0]}", "-e", f"inject={fault}"]
     arguments = writer_arguments(tmp_path, theirs)
     with subprocess.Popen([*strace, *arguments], pass_fds=[theirs.fileno()], stderr=subprocess.PIPE) as process, ours:
         theirs.close()
@@ -488,7 +497,7 @@ def test_an_fdatasync_that_fails_in_the_kernel_makes_the_writer_read_only(tmp_pa
         said = process.stderr.read()
         assert process.wait(20) == 0
     assert [answer.outcome for answer in seen] == [Outcome.OK, Outcome.READ_ONLY, Outcome.READ_ONLY]
-    assert b"Input/output error" in said
+    assert text in said
     environment = open_environment(tmp_path / "index", sync=True)
     with environment.begin() as transaction:
         assert [transaction.get(row_prefix(BUCKET) + name) for name in (b"1", b"2", b"3")] == [b"v", None, None]
@@ -563,6 +572,18 @@ def test_several_clients_are_served_and_the_writer_ends_with_the_last(served: An
     thread.join(20)
     assert not thread.is_alive()
     assert two.recv(1) == b""
+
+
+def test_what_a_client_sent_before_it_went_away_is_finished(served: Any) -> None:
+    (gone, other), _ = served(2)
+    for seq in range(200):
+        gone.sendall(encode_frame(put(seq, b"k")))
+    gone.close()
+    answers = []
+    for seq in range(5):  # it is not waited for in the meantime, and the last of its commits is written in the end
+        other.sendall(encode_frame(Commit(seq, BUCKET, {b"k": True}, {}, [], {})))
+        answers += read_answers(other, 1)
+    assert answers[-1] == Answer(4, Outcome.OK)
 
 
 def test_commits_sent_before_the_end_of_the_stream_are_answered(served: Any) -> None:

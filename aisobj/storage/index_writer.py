@@ -201,14 +201,11 @@ class IndexWriter:
             self._waiting.append((client, commit, sum(map(len, commit.put.values()))))
 
     def _send(self, client: _Client) -> None:
-        if client.socket.fileno() == -1:
-            client.out.clear()
-            return
         try:
             sent = client.socket.send(client.out)
         except BlockingIOError:
             sent = 0
-        except OSError:
+        except OSError:  # it has gone
             self._give_up(client)
             return
         del client.out[:sent]
