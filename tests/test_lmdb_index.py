@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
 import resource
-import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import lmdb
 import pytest
 import pytest_twisted
+from indexkit import BUCKET, FailingEnvironment, lmdb_error
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
@@ -28,22 +26,13 @@ from twisted.internet.task import deferLater
 from aisobj.errors import CommitUnknown, FormatError, StorageError, StoreFull, StoreReadOnly
 from aisobj.storage import index_client, records
 from aisobj.storage.index_protocol import (
-    LENGTH,
     MAX_FRAME,
-    Answer,
-    Commit,
-    FrameReader,
-    Outcome,
-    decode_answers,
-    decode_commit,
-    encode_frame,
 )
 from aisobj.storage.index_writer import IndexWriter
 from aisobj.storage.interfaces import ABSENT, CommitResult
 from aisobj.storage.lmdb_env import open_environment, row_prefix
 from aisobj.storage.lmdb_index import LmdbIndex
 
-BUCKET = bytes(range(16))
 OK = CommitResult.OK
 
 Opener = Callable[..., LmdbIndex]
@@ -302,45 +291,6 @@ async def test_the_writer_process_stays_small_and_imports_no_twisted(opener: Ope
 # --- the disk
 
 
-def lmdb_error(code: int) -> lmdb.Error:
-    """As py-lmdb raises it (only its C code sets the attribute)."""
-    error = lmdb.Error(f"mdb_txn_commit: {os.strerror(code)}")
-    error.code = code  # type: ignore[misc]
-    return error
-
-
-class FailingTransaction:
-    def __init__(self, transaction: Any, error: Exception) -> None:
-        self._transaction = transaction
-        self._error = error
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transaction, name)
-
-    def commit(self) -> None:
-        self._transaction.abort()
-        raise self._error
-
-
-class FailingEnvironment:
-    """An environment whose commits fail, once told to."""
-
-    def __init__(self, environment: lmdb.Environment) -> None:
-        self._environment = environment
-        self.error: Exception | None = None
-        self.begin_error: Exception | None = None
-        self.commits = 0
-
-    def begin(self, write: bool) -> Any:
-        if self.begin_error is not None:
-            raise self.begin_error
-        transaction = self._environment.begin(write=write)
-        if self.error is None:
-            return transaction
-        self.commits += 1
-        return FailingTransaction(transaction, self.error)
-
-
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> list[FailingEnvironment]:
     """The environments that writer threads get from now on."""
@@ -368,32 +318,6 @@ async def test_after_a_failed_sync_nothing_more_is_written(opener: Opener, faili
         await index.commit(BUCKET, {}, {b"a": b"2"})
     assert failing[0].commits == 1, "a sync that failed is never tried again"
     assert index.scan(BUCKET, b"", b"", 9) == [(b"a", b"1")], "reads go on"
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_writer_that_is_read_only_says_so_to_every_client(tmp_path: Path) -> None:
-    environment = open_environment(tmp_path / "index", sync=False)
-    faulty = FailingEnvironment(environment)
-    writer = IndexWriter(faulty, [])  # type: ignore[arg-type]
-    faulty.begin_error = lmdb.PanicError("mdb_txn_begin: MDB_PANIC")
-    assert [answer.outcome for answer in writer.process([put(1, b"a")])] == [Outcome.READ_ONLY]
-    faulty.begin_error = None
-    assert [answer.outcome for answer in writer.process([put(2, b"a")])] == [Outcome.READ_ONLY]
-    writer.close()
-    environment.close()
-
-
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, -30772])
-def test_no_room_at_commit_is_full_and_not_read_only(tmp_path: Path, code: int) -> None:
-    environment = open_environment(tmp_path / "index", sync=False)
-    faulty = FailingEnvironment(environment)
-    writer = IndexWriter(faulty, [])  # type: ignore[arg-type]
-    faulty.error = lmdb_error(code)
-    assert [answer.outcome for answer in writer.process([put(1, b"a"), put(2, b"b")])] == [Outcome.FULL] * 2
-    faulty.error = None
-    assert [answer.outcome for answer in writer.process([put(3, b"a")])] == [Outcome.OK]
-    writer.close()
-    environment.close()
 
 
 @pytest_twisted.ensureDeferred
@@ -440,207 +364,6 @@ async def test_a_disk_with_a_few_pages_left_refuses_puts_and_still_deletes(opene
     for name in names:
         assert await index.commit(BUCKET, {name: bytes(4000)}, {}, [name]) is OK
     assert index.scan(BUCKET, b"", b"", 9) == []
-
-
-needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-
-
-@needs_strace
-def test_a_commit_is_synced_before_it_is_answered(tmp_path: Path) -> None:
-    ours, theirs = socket.socketpair()
-    trace = tmp_path / "trace"
-    arguments = writer_arguments(tmp_path, theirs)
-    strace = ["strace", "-y", "-o", str(trace), "-e", "trace=openat,pwrite64,pwritev,writev,fdatasync,fsync,sendto"]
-    with subprocess.Popen([*strace, *arguments], pass_fds=[theirs.fileno()]) as process, ours:
-        theirs.close()
-        ours.sendall(encode_frame(put(7, b"a")))
-        (answer,) = read_answers(ours, 1)
-        ours.shutdown(socket.SHUT_WR)
-        assert process.wait(20) == 0
-    assert answer == Answer(7, Outcome.OK)
-    calls = trace.read_text()
-    synced = re.search(r'data\.mdb", O_WRONLY\|O_DSYNC\|O_CLOEXEC\) = (\d+)', calls)
-    assert synced, "the meta page has a descriptor that syncs"
-    lines = calls.splitlines()
-    sent = next(number for number, line in enumerate(lines) if line.startswith("sendto("))
-    *_, pages, sync, meta = [re.sub(r"<.*", "", line) for line in lines[:sent]]
-    assert pages.split("(")[0] in ("pwrite64", "pwritev", "writev")
-    assert sync.startswith("fdatasync(")
-    assert meta == f"pwrite64({synced[1]}"
-    assert all(re.search(r"= \d+$", line) for line in lines[sent - 3 : sent]), "and all three succeeded"
-
-
-@needs_strace
-@pytest.mark.parametrize(
-    ("fault", "text"),
-    [
-        # The first is the writer's at its start, the second that of the first commit.
-        ("fdatasync:error=EIO:when=3", b"Input/output error"),
-        # The first commit writes its one page and the meta page so, the second only the meta page. LMDB then panics.
-        ("pwrite64:error=ENOSPC:when=3", b"MDB_PANIC"),
-    ],
-    ids=["sync of the pages", "write of the meta page"],
-)
-def test_a_commit_that_fails_in_the_kernel_makes_the_writer_read_only(tmp_path: Path, fault: str, text: bytes) -> None:
-    ours, theirs = socket.socketpair()
-    open_environment(tmp_path / "index", sync=True).close()
-    strace = ["strace", "-o", "/dev/null", "-e", f"trace={fault.partition(':')[0]}", "-e", f"inject={fault}"]
-    arguments = writer_arguments(tmp_path, theirs)
-    with subprocess.Popen([*strace, *arguments], pass_fds=[theirs.fileno()], stderr=subprocess.PIPE) as process, ours:
-        theirs.close()
-        seen = []
-        for seq in (1, 2, 3):
-            ours.sendall(encode_frame(put(seq, b"%d" % seq)))
-            seen += read_answers(ours, 1)
-        ours.shutdown(socket.SHUT_WR)
-        assert process.stderr is not None
-        said = process.stderr.read()
-        assert process.wait(20) == 0
-    assert [answer.outcome for answer in seen] == [Outcome.OK, Outcome.READ_ONLY, Outcome.READ_ONLY]
-    assert text in said
-    environment = open_environment(tmp_path / "index", sync=True)
-    with environment.begin() as transaction:
-        assert [transaction.get(row_prefix(BUCKET) + name) for name in (b"1", b"2", b"3")] == [b"v", None, None]
-    environment.close()
-
-
-# --- the writer and its clients
-
-
-def put(seq: int, key: bytes, value: bytes = b"v") -> Commit:
-    return Commit(seq, BUCKET, {}, {key: value}, [], {})
-
-
-def writer_arguments(tmp_path: Path, client: socket.socket) -> list[str]:
-    program = [sys.executable, "-m", "aisobj.storage.index_writer"]
-    return [*program, str(tmp_path / "index"), str(1 << 40), "sync", str(client.fileno())]
-
-
-def read_answers(connection: socket.socket, count: int) -> list[Answer]:
-    connection.settimeout(20)
-    frames = FrameReader(decode_answers)
-    answers: list[Answer] = []
-    while len(answers) < count:
-        data = connection.recv(65536)
-        if not data:
-            break
-        for some in frames.feed(data):
-            answers += some
-    return answers
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Callable[[int], tuple[list[socket.socket], threading.Thread]]]:
-    environment = open_environment(tmp_path / "index", sync=False)
-    threads: list[threading.Thread] = []
-    sockets: list[socket.socket] = []
-
-    def serve(count: int) -> tuple[list[socket.socket], threading.Thread]:
-        pairs = [socket.socketpair() for _ in range(count)]
-        writer = IndexWriter(environment, [theirs for _, theirs in pairs])
-
-        def run() -> None:
-            writer.run()
-            writer.close()
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        threads.append(thread)
-        sockets.extend(ours for ours, _ in pairs)
-        return [ours for ours, _ in pairs], thread
-
-    yield serve
-    for connection in sockets:
-        connection.close()
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive()
-    environment.close()
-
-
-def test_several_clients_are_served_and_the_writer_ends_with_the_last(served: Any) -> None:
-    (one, two), thread = served(2)
-    one.sendall(encode_frame(put(1, b"a")) + encode_frame(put(2, b"b")))
-    two.sendall(encode_frame(Commit(1, BUCKET, {b"never": b"x"}, {}, [], {})))
-    assert {(answer.seq, answer.outcome) for answer in read_answers(one, 2)} == {(1, Outcome.OK), (2, Outcome.OK)}
-    assert read_answers(two, 1) == [Answer(1, Outcome.CONFLICT)]
-    one.close()
-    two.sendall(encode_frame(put(2, b"c")))
-    assert read_answers(two, 1) == [Answer(2, Outcome.OK)]
-    assert thread.is_alive()
-    two.shutdown(socket.SHUT_WR)
-    thread.join(20)
-    assert not thread.is_alive()
-    assert two.recv(1) == b""
-
-
-def test_what_a_client_sent_before_it_went_away_is_finished(served: Any) -> None:
-    (gone, other), _ = served(2)
-    for seq in range(200):
-        gone.sendall(encode_frame(put(seq, b"k")))
-    gone.close()
-    answers = []
-    for seq in range(5):  # it is not waited for in the meantime, and the last of its commits is written in the end
-        other.sendall(encode_frame(Commit(seq, BUCKET, {b"k": True}, {}, [], {})))
-        answers += read_answers(other, 1)
-    assert answers[-1] == Answer(4, Outcome.OK)
-
-
-def test_commits_sent_before_the_end_of_the_stream_are_answered(served: Any) -> None:
-    (one,), _ = served(1)
-    one.sendall(b"".join(encode_frame(put(seq, b"%d" % seq)) for seq in range(3000)) + LENGTH.pack(9) + b"half")
-    one.shutdown(socket.SHUT_WR)
-    answers = read_answers(one, 3001)  # up to the end
-    assert [answer.seq for answer in answers] == list(range(3000))
-    assert {answer.outcome for answer in answers} == {Outcome.OK}
-
-
-def test_a_client_that_takes_no_answers_does_not_keep_others_waiting(served: Any) -> None:
-    (slow, other), _ = served(2)
-    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-    frames = b"".join(encode_frame(Commit(seq, b"", {}, {}, [], {})) for seq in range(50_000))
-    sender = threading.Thread(target=slow.sendall, args=(frames,))
-    sender.start()
-    for seq in range(5):
-        other.sendall(encode_frame(put(seq, b"%d" % seq)))
-        assert read_answers(other, 1) == [Answer(seq, Outcome.OK)]
-    assert [answer.seq for answer in read_answers(slow, 50_000)] == list(range(50_000))
-    sender.join(20)
-
-
-@pytest.mark.parametrize(
-    "garbage", [LENGTH.pack(4) + b"\xc1\xc1\xc1\xc1", LENGTH.pack(MAX_FRAME + 1), LENGTH.pack(1) + b"\x90"]
-)
-def test_a_client_that_sends_garbage_is_cut_off_and_others_go_on(
-    served: Any, garbage: bytes, capfd: pytest.CaptureFixture[str]
-) -> None:
-    (bad, good), _ = served(2)
-    bad.sendall(encode_frame(put(1, b"a")) + garbage)
-    bad.settimeout(20)
-    with contextlib.suppress(ConnectionResetError):
-        assert bad.recv(100) == b""
-    good.sendall(encode_frame(put(1, b"b")))
-    assert read_answers(good, 1) == [Answer(1, Outcome.OK)]
-    assert "cut off" in capfd.readouterr().err
-
-
-def test_a_commit_with_a_key_that_lmdb_refuses_fails_alone(tmp_path: Path) -> None:
-    environment = open_environment(tmp_path / "index", sync=False)
-    writer = IndexWriter(environment, [])
-    answers = writer.process([put(1, b"a"), put(2, b"k" * 1962), put(3, b"c")])
-    assert [answer.outcome for answer in answers] == [Outcome.OK, Outcome.FAILED, Outcome.OK]
-    assert "BAD_VALSIZE" in answers[1].text
-    writer.close()
-    environment.close()
-
-
-def test_frames_arrive_whole_however_they_are_cut() -> None:
-    commits = [put(n, b"key %d" % n, bytes(n * 7)) for n in range(20)]
-    stream = b"".join(encode_frame(commit) for commit in commits)
-    for step in (1, 3, 64, 1000, len(stream)):
-        reader = FrameReader(decode_commit)
-        got = [commit for start in range(0, len(stream), step) for commit in reader.feed(stream[start : start + step])]
-        assert got == commits
 
 
 @pytest_twisted.ensureDeferred
