@@ -13,7 +13,7 @@ import fsck
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.threadpool import ThreadPool
 
 from aisobj.errors import CommitUnknown, S3Error
@@ -60,6 +60,19 @@ class TappedIndex:
         self.unknown: list[bool] = []
         self.slow = False
         self.commits: list[Commit] = []
+
+    def unknown_at(self, position: int, happened: bool) -> None:
+        """The commit after ``position`` others ends as CommitUnknown."""
+
+        def arm(commit: Commit) -> None:
+            nonlocal position
+            if position == 0:
+                self.unknown = [happened]
+            else:
+                self.before = arm
+            position -= 1
+
+        self.before = arm
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.wrapped, name)
@@ -298,3 +311,9 @@ def turn() -> Deferred[None]:
     done: Deferred[None] = Deferred()
     reactor.callLater(0, done.callback, None)
     return done
+
+
+async def all_of(running: list[Any]) -> list[Any]:
+    """What each coroutine returns, or the exception it raises; they run at the same time."""
+    results = await DeferredList([Deferred.fromCoroutine(one) for one in running], consumeErrors=True)
+    return [value if success else value.value for success, value in results]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import storekit
 from pytest_twisted import ensureDeferred
-from storekit import INLINE, LARGE, NEW, NONE, SMALL, Commit, Rig, drain, etag_of, match, refused, write
-from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from storekit import INLINE, LARGE, NEW, NONE, SMALL, Commit, Rig, all_of, drain, etag_of, match, refused, write
+from twisted.internet.defer import Deferred, gatherResults
 
 from aisobj.checksums import CHECKSUM_TYPES, new_digest
 from aisobj.errors import BlobMissing, CommitUnknown, CorruptData, S3Error, StoreFull, StoreReadOnly
@@ -26,12 +26,6 @@ BODIES = {
     "shortest blob": bytes(INLINE + 1),
     "blob": LARGE,
 }
-
-
-async def all_of(running: list[Any]) -> list[Any]:
-    """What each coroutine returns, or the exception it raises; they run at the same time."""
-    results = await DeferredList([Deferred.fromCoroutine(one) for one in running], consumeErrors=True)
-    return [value if success else value.value for success, value in results]
 
 
 # --- bodies and ETags
