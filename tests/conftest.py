@@ -7,10 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from s3fixtures import anonymous, bucket, raw, s3, set_checksum_type, signed, signed_bucket, signed_s3
+from s3fixtures import anonymous, bucket, raw, s3, set_checksum_type, signed, signed_bucket, signed_s3, slow_connections
 from server import CREDENTIALS, ServerProcess, running
 
-__all__ = ["anonymous", "bucket", "raw", "s3", "set_checksum_type", "signed", "signed_bucket", "signed_s3"]  # fixtures
+__all__ = [
+    "anonymous",
+    "bucket",
+    "raw",
+    "s3",
+    "set_checksum_type",
+    "signed",
+    "signed_bucket",
+    "signed_s3",
+    "slow_connections",
+]  # fixtures
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from botocore.exceptions import ClientError
-from s3raw import Sender, user_of
+from s3raw import Sender, Wire, user_of
 
 _names = (f"bucket-{number}" for number in itertools.count(1))
 
@@ -87,3 +88,20 @@ def set_checksum_type(server: Any) -> Callable[[str, str], None]:
         assert answer.status == 200, answer
 
     return set_type
+
+
+class SlowConnections(NamedTuple):
+    """Clients that stopped in the middle of something, and when."""
+
+    head: Wire
+    body: Wire
+    since: float
+
+
+@pytest.fixture(scope="session")
+def slow_connections(server: Any, raw: Sender) -> Iterator[SlowConnections]:
+    """Opened by the first test module that may, so that the last one has not long to wait for their time-outs."""
+    with raw.connect() as head, raw.connect() as body:
+        head.send(b"GET /s3 HTTP/1.1\r\nHost: loc")
+        body.send(raw.head("PUT", "/slow-bucket", length=100) + b"<")
+        yield SlowConnections(head, body, time.monotonic())
