@@ -67,6 +67,8 @@ def check(store: ObjectStore, data: Path | None, *, crashed: bool = False, deep:
 
 def check_directory(path: Path, *, crashed: bool = False, deep: bool = True) -> list[str]:
     """The faults of the data directory of a server that is not running."""
+    if not (path / "index" / "data.mdb").exists():
+        raise StorageError(f"{path} holds no index")
     environment = open_environment(path / "index", sync=False, map_size=MAP_SIZE)
     try:
         found = _on_files(_partitions(environment), path, deep)
@@ -196,9 +198,13 @@ class Fsck:
         one = _BucketCheck(self, name, kinds)
         counters = one.objects(kinds.pop(keys.OBJECT, {}))
         one.uploads(kinds.pop(keys.UPLOAD, {}))
-        counted = keys.decode_counters(kinds.pop(keys.COUNTERS, {}).get(b""))
-        if counted != counters:
-            self.fault(f"{name} counts {counted} and holds {counters}")
+        try:
+            counted = keys.decode_counters(kinds.pop(keys.COUNTERS, {}).get(b""))
+        except StorageError as error:
+            self.fault(f"C of {name}: {error}")
+        else:
+            if counted != counters:
+                self.fault(f"{name} counts {counted} and holds {counters}")
         if bucket.state is BucketState.DELETED and counters.objects:
             self._left_by_crash.append(f"{name} is deleted and still has its name")
         self._check_owners(name, partition, kinds.pop(keys.BLOB, {}), one.blobs)
