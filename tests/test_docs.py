@@ -1,0 +1,68 @@
+"""What the pages say is what the code does, where that can be checked."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from aisobj.metrics import Gauges, Metrics
+from aisobj.tap import Options
+
+ROOT = Path(__file__).parent.parent
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+
+
+def commands(page: str) -> list[str]:
+    """The lines of the README's shell blocks."""
+    return [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    [command] = [line for line in commands((ROOT / "README.md").read_text()) if "pytest" in line]
+    assert f"\n{command}\n" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_every_option_and_its_variable_are_in_the_operations_page() -> None:
+    options = [name.rstrip("=") for name in Options().longOpt]
+    assert len(options) > 8
+    for name in set(options) - {"help", "version"}:
+        assert f"`--{name}" in OPERATIONS
+        assert f"`AIS_S3_{name.upper().replace('-', '_')}" in OPERATIONS
+
+
+def test_every_variable_of_the_example_file_is_one() -> None:
+    text = (ROOT / "contrib" / "systemd" / "ais-s3.env").read_text()
+    names = set(re.findall(r"^#?(AIS_S3_\w+)=", text, re.MULTILINE))
+    assert names >= {"AIS_S3_LISTEN", "AIS_S3_DATA", "AIS_S3_ACCESS_LOG"}
+    assert names <= {f"AIS_S3_{name.rstrip('=').upper().replace('-', '_')}" for name in Options().longOpt}
+
+
+def test_every_metric_is_in_the_operations_page() -> None:
+    metrics = Metrics(Gauges)
+    metrics.observe("GetObject", 200, 0.1, 0, 1)
+    names = set(re.findall(r"^# TYPE (ais_s3_\w+)", metrics.render().decode(), re.MULTILINE))
+    assert len(names) > 6
+    assert not [name for name in names if f"`{name}" not in OPERATIONS]
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_unit_is_valid(tmp_path: Path) -> None:
+    unit = (ROOT / "contrib" / "systemd" / "ais-s3.service").read_text()
+    # The program is not installed here, nor is its user.
+    unit = unit.replace("/opt/ais-s3/bin/twistd", "/bin/true").replace("=ais-s3\n", "=root\n")
+    (tmp_path / "ais-s3.service").write_text(unit)
+    try:
+        command = ["systemd-analyze", "verify", str(tmp_path / "ais-s3.service")]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except FileNotFoundError:
+        pytest.skip("systemd is not installed")
+    assert (ended.returncode, ended.stdout + ended.stderr) == (0, "")
