@@ -198,13 +198,7 @@ class Fsck:
         one = _BucketCheck(self, name, kinds)
         counters = one.objects(kinds.pop(keys.OBJECT, {}))
         one.uploads(kinds.pop(keys.UPLOAD, {}))
-        try:
-            counted = keys.decode_counters(kinds.pop(keys.COUNTERS, {}).get(b""))
-        except StorageError as error:
-            self.fault(f"C of {name}: {error}")
-        else:
-            if counted != counters:
-                self.fault(f"{name} counts {counted} and holds {counters}")
+        self._check_counters(name, counters, kinds.pop(keys.COUNTERS, {}).get(b""))
         if bucket.state is BucketState.DELETED and counters.objects:
             self._left_by_crash.append(f"{name} is deleted and still has its name")
         self._check_owners(name, partition, kinds.pop(keys.BLOB, {}), one.blobs)
@@ -213,6 +207,15 @@ class Fsck:
         for kind, left in kinds.items():
             if left:
                 self.fault(f"{name}: rows {kind!r} without an owner: {[key.hex() for key in left][:5]}")
+
+    def _check_counters(self, name: str, counters: Counters, row: bytes | None) -> None:
+        try:
+            counted = keys.decode_counters(row)
+        except StorageError as error:
+            self.fault(f"C of {name}: {error}")
+        else:
+            if counted != counters:
+                self.fault(f"{name} counts {counted} and holds {counters}")
 
     def _check_owners(self, name: str, partition: bytes, rows: Rows, referred: dict[bytes, bytes]) -> None:
         for blob_id, row in rows.items():
