@@ -1,7 +1,7 @@
 """Bad inputs and what they get, continued: names, headers, documents, parameters, heads.
 
-Rows 1 to 32 are in ``test_bad_inputs``, 71 to 73 (time-outs, full disks, corruption) in ``test_error_codes``, 75 to 77 in
-``test_channel``."""
+Rows 1 to 32 are in ``test_bad_inputs``, 71 to 73 (time-outs, full disks, corruption) in ``test_error_codes``, 75 to 77
+in ``test_channel``."""
 
 from __future__ import annotations
 

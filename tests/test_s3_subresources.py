@@ -11,14 +11,50 @@ import pytest
 from s3raw import Sender
 
 #: AWS's sub-resources, from the index of its API reference, and names that AWS may add.
-BUCKET = (
-    "abac accelerate acl analytics cors encryption intelligent-tiering inventory lifecycle logging "
-    "metadataAnnotationTable metadataConfiguration metadataInventoryTable metadataJournalTable metadataTable metrics "
-    "notification object-lock ownershipControls policy policyStatus publicAccessBlock replication requestPayment "
-    "session tagging versions website"
-).split()
-OBJECT = "acl annotation attributes encryption legal-hold renameObject restore retention select tagging torrent".split()
-UNKNOWN = "newthing new-thing NewThing n".split()
+BUCKET = [
+    "abac",
+    "accelerate",
+    "acl",
+    "analytics",
+    "cors",
+    "encryption",
+    "intelligent-tiering",
+    "inventory",
+    "lifecycle",
+    "logging",
+    "metadataAnnotationTable",
+    "metadataConfiguration",
+    "metadataInventoryTable",
+    "metadataJournalTable",
+    "metadataTable",
+    "metrics",
+    "notification",
+    "object-lock",
+    "ownershipControls",
+    "policy",
+    "policyStatus",
+    "publicAccessBlock",
+    "replication",
+    "requestPayment",
+    "session",
+    "tagging",
+    "versions",
+    "website",
+]
+OBJECT = [
+    "acl",
+    "annotation",
+    "attributes",
+    "encryption",
+    "legal-hold",
+    "renameObject",
+    "restore",
+    "retention",
+    "select",
+    "tagging",
+    "torrent",
+]
+UNKNOWN = ["newthing", "new-thing", "NewThing", "n"]
 
 #: Ours, and the methods that they have there.
 BUCKET_OURS = {"location": "GET", "versioning": "GET PUT", "uploads": "GET", "delete": "POST", "list-type": "GET"}
@@ -75,9 +111,8 @@ def test_what_nobody_knows_is_refused_on_reads_if_it_looks_like_a_sub_resource(r
     for method in ("GET", "HEAD"):
         for name in UNKNOWN:
             refuse(raw, method, f"/s3/{kept}/k?{name}", 501)
-        for query in ("cache=1", "_=1234", "t=5&u=", "x-amz-anything=1", "x-id=GetObject"):
-            if query != "t=5&u=":
-                assert raw.ask(method, f"/s3/{kept}/k?{query}").status == 200, query
+        for query in ("cache=1", "_=1234", "x-amz-anything=1", "x-id=GetObject"):  # to get past a cache, or to tell us
+            assert raw.ask(method, f"/s3/{kept}/k?{query}").status == 200, query
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -7,9 +7,10 @@ from typing import cast
 
 from twisted.internet.defer import Deferred
 
+from aisobj.storage.bodies import ExtentSource, VerifyingSource
 from aisobj.storage.objects import Found
 from aisobj.storage.store import ObjectStore
-from aisobj.web.request import BlockSource, Request
+from aisobj.web.request import Block, Request
 
 
 def send_found(
@@ -23,8 +24,8 @@ def send_found(
 ) -> Deferred[None] | None:
     """Answer with ``length`` bytes from ``offset`` of an object. None: it is done.
 
-    A body in the index goes out with the head in one write. Otherwise the first blob is opened before the head is
-    sent, so that BlobMissing still can be answered (by fetching again).
+    A body in the index goes out with the head in one write. Otherwise the first block is read before the head is sent,
+    so that BlobMissing still can be answered (by fetching again), and CorruptData by a 500.
 
     :raises StorageError: or errbacks; after the head is out the connection is aborted by whoever renders.
     """
@@ -48,13 +49,33 @@ async def _stream(
     length: int,
 ) -> None:
     source = await store.objects.open(found, offset, length)
-    if request.gone:
-        source.close()
-        return
     try:
+        begun = source.next_block()
+        first = await begun if isinstance(begun, Deferred) else begun
+        if request.gone:
+            source.close()
+            return
         request.start_response(status, headers, length)
     except BaseException:
         source.close()
         raise
-    # A Deferred is invariant in what it fires with, so a source of memoryviews is not one of blocks to the type checker.
-    await request.send(cast(BlockSource, source))
+    await request.send(_Begun(first, source))
+
+
+class _Begun:
+    """A source whose first block was taken before the head went out: what is corrupt there is answered, not cut off."""
+
+    __slots__ = ("_first", "_source", "close")
+
+    def __init__(self, first: memoryview | None, source: ExtentSource | VerifyingSource) -> None:
+        self._first = first
+        self._source = source
+        self.close = source.close
+
+    def next_block(self) -> Block | Deferred[Block | None] | None:
+        first = self._first
+        if first is not None:
+            self._first = None
+            return first
+        # A Deferred is invariant in what it fires with, so one of memoryviews is not one of blocks to the type checker.
+        return cast("Block | Deferred[Block | None] | None", self._source.next_block())
