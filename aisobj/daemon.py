@@ -1,7 +1,7 @@
 """The service that twistd runs: opens the store, lets clients in, and takes a decent end.
 
-The order of a start: store opened and recovered, then clients are let in, then systemd is told. Of an end: nobody is let
-in any more, what is in flight is finished, the store is closed.
+The order of a start: store opened and recovered, then clients are let in, then systemd is told. Of an end: nobody is
+let in any more, what is in flight is finished, the store is closed.
 """
 
 from __future__ import annotations

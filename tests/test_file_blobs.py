@@ -159,7 +159,7 @@ def test_no_split_into_chunks_or_jobs_changes_the_file(
     for i in range(0, len(chunks), jobs):
         file.append(chunks[i : i + jobs])
     blob_id = IdMaker().make()
-    file.finish([], FOOTER, blob_id)
+    file.finish([], FOOTER, dict, blob_id)
     blob = open_blob(directory, blob_id)
     got = bytearray(blob.footer.size)
     blob.read(memoryview(got), 0)

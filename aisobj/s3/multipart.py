@@ -12,6 +12,7 @@ from aisobj.protocol.metadata import parse_object_headers
 from aisobj.s3.answers import checksum_headers, etag_header, version_header
 from aisobj.s3.call import Call
 from aisobj.s3.copying import MAX_COPY, checksum_algorithm, source_version, with_source
+from aisobj.storage.interfaces import Owner
 from aisobj.storage.multipart import Chosen
 from aisobj.storage.objects import Found
 from aisobj.web.upload import header_checksum, read_document, receive
@@ -72,7 +73,7 @@ def _named_part(call: Call) -> tuple[Bucket, Upload, int]:
 async def upload_part(call: Call) -> None:
     """UploadPart."""
     bucket, upload, number = _named_part(call)
-    footer: dict[str, str | bytes | int] = {
+    footer: Owner = {
         "bucket": bucket.id,
         "key": call.key,
         "upload": upload.id,

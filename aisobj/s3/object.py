@@ -17,6 +17,7 @@ from aisobj.s3.call import Call, S3Resource
 from aisobj.s3.copying import copy_object
 from aisobj.s3.deleting import delete_object
 from aisobj.s3.versions import check_version
+from aisobj.storage.interfaces import Owner
 from aisobj.storage.objects import Found
 from aisobj.web.download import send_found
 from aisobj.web.upload import receive
@@ -117,7 +118,7 @@ async def put_object(call: Call) -> None:
     content_type, headers = parse_object_headers(call.object_headers())
     precondition = WritePrecondition.parse(call.text_header)
     seen = _look_before(call, precondition) if precondition is not WritePrecondition.none else b""
-    footer: dict[str, str | bytes | int] = {"bucket": bucket.id, "key": call.key, "content-type": content_type}
+    footer: Owner = {"bucket": bucket.id, "key": call.key, "content-type": content_type, "metadata": headers}
     body, checksum = await receive(
         call.request,
         call.auth,

@@ -9,7 +9,7 @@ A file (integers big-endian)::
         size      int                       bytes of data
         sums      bin                       8 bytes of XXH3-64 for each block, in order
         id        bin                       the id the blob was written under (a clone keeps its source's)
-        owner     map                       bucket, key, upload, part, etag, metadata: as the store gave them
+        owner     map                       bucket, key, upload, part, content-type, metadata, checksum, ...
     -32           8                         footer length
     -24           8                         XXH3-64 of the footer
     -16           8                         "AISBLB" and the format version as u16
@@ -23,13 +23,13 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from xxhash import xxh3_64_digest
 
 from aisobj.errors import CorruptData, FormatError
+from aisobj.storage.interfaces import Owner
 
 VERSION = 1
 MAGIC = b"AISBLB"
@@ -55,7 +55,7 @@ class Footer(msgspec.Struct, frozen=True):
     size: int
     sums: bytes
     id: bytes
-    owner: dict[str, Any]  # str, bytes and int
+    owner: dict[str, Any]  # as interfaces.Owner
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -67,7 +67,7 @@ def blob_path(root: str, blob_id: bytes) -> str:
     return os.path.join(root, name[TOP], name[LEAF], name)
 
 
-def encode_footer(block: int, size: int, sums: bytes, blob_id: bytes, owner: Mapping[str, str | bytes | int]) -> bytes:
+def encode_footer(block: int, size: int, sums: bytes, blob_id: bytes, owner: Owner) -> bytes:
     """Footer and trailer, to be appended to the data."""
     footer = _encoder.encode(Footer(VERSION, block, size, sums, blob_id, dict(owner)))
     sealed = _TRAILER.pack(len(footer), xxh3_64_digest(footer), MAGIC, VERSION, b"")[:_SEALED]

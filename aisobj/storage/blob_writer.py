@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -22,12 +22,11 @@ from aisobj.errors import BlobMissing, CorruptData
 from aisobj.storage.blob_directory import BlobDirectory, storage_error
 from aisobj.storage.blob_format import BLOCK, encode_footer
 from aisobj.storage.files import Buffer
-from aisobj.storage.interfaces import IBlobWriter
+from aisobj.storage.interfaces import IBlobWriter, Owner
 from aisobj.storage.jobs import Jobs, shielded
 from aisobj.storage.unsettled import Unsettled
 
 Update = Callable[[bytes | memoryview], object]
-Owner = Mapping[str, str | bytes | int]
 
 #: Bytes that make a job of the pool. Measured, 64 MiB: half of it costs 10% more CPU, twice as much gains nothing.
 BATCH = 512 * 1024
@@ -87,7 +86,9 @@ class BlobFile:
             self._absorb(chunks)
             self._write(chunks)
 
-    def finish(self, chunks: Sequence[bytes | memoryview], owner: Owner, blob_id: bytes) -> None:
+    def finish(
+        self, chunks: Sequence[bytes | memoryview], owner: Owner, digests: Callable[[], Owner], blob_id: bytes
+    ) -> None:
         """The last bytes and the footer; then sync, rename, sync of the directory, in this order.
 
         :raises StoreFull, StoreReadOnly, StorageError: where it is the directory that failed, the blob may lie under
@@ -97,7 +98,7 @@ class BlobFile:
             self._absorb(chunks)
             if self._filled:
                 self._sums += self._hash.digest()
-            footer = encode_footer(BLOCK, self._size, bytes(self._sums), blob_id, owner)
+            footer = encode_footer(BLOCK, self._size, bytes(self._sums), blob_id, {**owner, **digests()})
             self._write([*chunks, footer])
             self._name(blob_id)
 
@@ -297,10 +298,10 @@ class FileBlobWriter:
         self._waiting = Deferred()
         return self._waiting
 
-    def commit(self, footer: Owner) -> Deferred[bytes]:
+    def commit(self, footer: Owner, digests: Callable[[], Owner] = dict) -> Deferred[bytes]:
         self._end()
         # A blob whose id nobody waits for any more can belong to nobody.
-        return shielded(Deferred.fromCoroutine(self._commit(footer)), partial(remove_quietly, self._remove))
+        return shielded(Deferred.fromCoroutine(self._commit(footer, digests)), partial(remove_quietly, self._remove))
 
     def abort(self) -> Deferred[None]:
         self._ended = True
@@ -352,7 +353,7 @@ class FileBlobWriter:
             self._quiet = Deferred()
             await self._quiet
 
-    async def _commit(self, footer: Owner) -> bytes:
+    async def _commit(self, footer: Owner, digests: Callable[[], Owner]) -> bytes:
         await self._until_quiet()
         if self._failure is not None:
             self._failure.raiseException()
@@ -360,7 +361,7 @@ class FileBlobWriter:
         blob_id = self._unsettled.make()
         chunks, length = self._take()
         try:
-            await self._jobs.run(self._file.finish, chunks, footer, blob_id)
+            await self._jobs.run(self._file.finish, chunks, footer, digests, blob_id)
         except BaseException:
             if self._file.named:
                 await remove_quietly(self._remove, blob_id)

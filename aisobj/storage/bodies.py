@@ -10,7 +10,7 @@ from aisobj.checksums import DigestSet, new_digest
 from aisobj.errors import CorruptData, S3Error, StoreFull, StoreReadOnly
 from aisobj.model import Extent
 from aisobj.storage.engine import Engine, slow_down
-from aisobj.storage.interfaces import IBlobReader, IBlobWriter
+from aisobj.storage.interfaces import IBlobReader, IBlobWriter, Owner
 
 
 class WrittenBody:
@@ -69,7 +69,7 @@ class BodyWriter:
         pending, self._pending = self._pending, []
         return blob.write(b"".join(pending))
 
-    async def finish(self, footer: dict[str, str | bytes | int]) -> WrittenBody:
+    async def finish(self, footer: Owner) -> WrittenBody:
         """All has been written: durable if in a blob, digests known. ``footer`` as in ``IBlobWriter.commit``."""
         if self._blob is None and self._limit < 0:
             self._blob = self._open()
@@ -77,7 +77,7 @@ class BodyWriter:
             inline = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
             self._digests.update(inline)
             return WrittenBody(self._type, self.size, self._digests, bytes(inline), [])
-        blob_id = await self._blob.commit(footer)
+        blob_id = await self._blob.commit(footer, self._checksum)
         return WrittenBody(self._type, self.size, self._digests, None, [Extent(blob_id, 0, self.size)])
 
     def abort(self) -> Deferred[None]:
@@ -88,6 +88,10 @@ class BodyWriter:
     async def discard(self, body: WrittenBody) -> None:
         """Drop a body that this writer finished and that will belong to nobody."""
         await self._engine.drop([extent.blob_id for extent in body.extents])
+
+    def _checksum(self) -> dict[str, str]:
+        """For the blob's footer; computed in the disk pool."""
+        return {"checksum-type": self._type, "checksum": self._digests.hex(self._type)}
 
     def _open(self) -> IBlobWriter:
         try:

@@ -12,6 +12,7 @@ from aisobj.model import Attributes, Body, Bucket, Checksum, Extent, ObjectRecor
 from aisobj.protocol.conditions import WritePrecondition
 from aisobj.storage.bodies import BodyWriter, WrittenBody
 from aisobj.storage.engine import Engine, blob_ids
+from aisobj.storage.interfaces import Owner
 from aisobj.storage.multipart import Uploads
 from aisobj.storage.objects import Found, NewBody, Objects
 
@@ -55,7 +56,7 @@ class Copier:
         self, source: Found, offset: int, length: int, target: Bucket, key: bytes, upload: Upload, number: int
     ) -> Part:
         """UploadPartCopy. The data is read once: the part's digests are those of just that range."""
-        footer: dict[str, str | bytes | int] = {
+        footer: Owner = {
             "bucket": target.id,
             "key": key,
             "upload": upload.id,
@@ -66,7 +67,7 @@ class Copier:
         return await self._uploads.put_part(target, key, upload, number, body, None)
 
     async def read_into(
-        self, source: Found, offset: int, length: int, writer: BodyWriter, footer: dict[str, str | bytes | int]
+        self, source: Found, offset: int, length: int, writer: BodyWriter, footer: Owner
     ) -> WrittenBody:
         """Read a range of an object through a writer, which is ended whatever happens."""
         try:

@@ -29,6 +29,10 @@ PRESENT: Final = Expect.PRESENT
 Expectations = Mapping[bytes, Expect | bytes]
 
 
+#: What a blob says of its owner; values as msgpack has them.
+Owner = Mapping[str, str | bytes | int | Mapping[str, str]]
+
+
 class CommitResult(enum.IntEnum):
     """How a commit ended. A commit that was refused has changed nothing."""
 
@@ -102,10 +106,11 @@ class IBlobWriter(Interface):
         It errbacks with StorageError (StoreFull, StoreReadOnly), after which only ``abort`` is allowed.
         """
 
-    def commit(footer: Mapping[str, str | bytes | int]) -> Deferred[bytes]:
+    def commit(footer: Owner, digests: Callable[[], Owner] = dict) -> Deferred[bytes]:
         """Make it durable and give it its name; fires with the fresh blob id.
 
-        ``footer`` says whose it is, for rebuilding an index: bucket (id), key, upload, part, etag, and metadata.
+        ``footer`` says whose it is, for rebuilding an index: bucket (id), key, upload, part, content-type, metadata.
+        ``digests`` is asked for more of it, in the disk pool, when ``update`` has seen every byte.
         From then on the blob is *unsettled* until ``IBlobs.settle``.
         """
 

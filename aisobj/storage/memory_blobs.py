@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
@@ -10,7 +10,7 @@ from zope.interface import implementer
 from aisobj.errors import BlobMissing, CorruptData, StoreFull, StoreReadOnly
 from aisobj.storage.blob_format import BLOCK
 from aisobj.storage.ids import IdMaker
-from aisobj.storage.interfaces import IBlobReader, IBlobs, IBlobWriter
+from aisobj.storage.interfaces import IBlobReader, IBlobs, IBlobWriter, Owner
 from aisobj.storage.unsettled import Unsettled
 
 
@@ -25,7 +25,7 @@ class MemoryBlobs:
     def __init__(self, ids: IdMaker) -> None:
         self.read_only = ""
         self.full = False
-        self.footers: dict[bytes, dict[str, str | bytes | int]] = {}
+        self.footers: dict[bytes, Owner] = {}
         self._data: dict[bytes, bytes] = {}
         self._unsettled = Unsettled(ids)
 
@@ -74,7 +74,7 @@ class MemoryBlobs:
     def close(self) -> Deferred[None]:
         return succeed(None)
 
-    def _store(self, data: bytes, footer: Mapping[str, str | bytes | int]) -> bytes:
+    def _store(self, data: bytes, footer: Owner) -> bytes:
         blob_id = self._unsettled.make()
         self._data[blob_id] = data
         self.footers[blob_id] = dict(footer)
@@ -97,11 +97,11 @@ class MemoryBlobWriter:
         self._data += data
         return None
 
-    def commit(self, footer: Mapping[str, str | bytes | int]) -> Deferred[bytes]:
+    def commit(self, footer: Owner, digests: Callable[[], Owner] = dict) -> Deferred[bytes]:
         if self._ended:
             raise RuntimeError("a blob writer is ended twice")
         self._ended = True
-        return succeed(self._blobs._store(bytes(self._data), footer))
+        return succeed(self._blobs._store(bytes(self._data), {**footer, **digests()}))
 
     def abort(self) -> Deferred[None]:
         self._ended = True

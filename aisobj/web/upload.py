@@ -22,6 +22,7 @@ from aisobj.model import Checksum
 from aisobj.protocol.awschunked import Decoder, Mode, announced_trailers
 from aisobj.protocol.signing import Authenticated, PayloadMode
 from aisobj.storage.bodies import BodyWriter, WrittenBody
+from aisobj.storage.interfaces import Owner
 from aisobj.web.request import Request
 
 #: AWS "Amazon S3 multipart upload limits": a single PUT and a single part.
@@ -117,7 +118,7 @@ async def receive(
     request: Request,
     auth: Authenticated,
     begin: Begin,
-    footer: dict[str, str | bytes | int],
+    footer: Owner,
     max_size: int = MAX_UPLOAD,
 ) -> tuple[WrittenBody, Checksum | None]:
     """Store the body of a PUT.
