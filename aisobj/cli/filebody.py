@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IReactorThreads
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
@@ -18,7 +20,7 @@ BLOCK = 256 * 1024
 
 
 class Readable(Protocol):
-    """A binary file."""
+    """A binary file. Where it may have to wait it is unbuffered: the interpreter at its end wants a buffer's lock."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -67,15 +69,31 @@ class FileBody:
         self.resumeProducing()
 
     async def _produce(self, consumer: IConsumer) -> None:
-        pool = self._reactor.getThreadPool()
-        while not self._stopped:
-            block = await deferToThreadPool(self._reactor, pool, self._read)
-            if not block or self._stopped:
+        while True:
+            block = await self._next_block()
+            if self._stopped:
+                await Deferred()  # "the Deferred is never fired" then
+            if not block:
                 return
             consumer.write(block)
             self._progress(len(block))
             if self._resumed is not None:
                 await self._resumed
+
+    def _next_block(self) -> Deferred[bytes]:
+        if self.length is not UNKNOWN_LENGTH:
+            return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._read)
+        # A pipe may be silent for ever, and the end of the process waits for the threads of the pool.
+        found: Deferred[bytes] = Deferred()
+        threading.Thread(target=self._read_into, args=(found,), daemon=True).start()
+        return found
+
+    def _read_into(self, found: Deferred[bytes]) -> None:
+        try:
+            result: bytes | Failure = self._read()
+        except Exception:
+            result = Failure()
+        self._reactor.callFromThread(found.callback, result)
 
     def _read(self) -> bytes:
         block = self._file.read(BLOCK)

@@ -9,11 +9,11 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from aisobj.cli.filebody import FileBody
+from aisobj.cli.filebody import FileBody, Readable
 from aisobj.cli.output import quoted
 from aisobj.cli.report import Report
 from aisobj.cli.session import for_each, run
@@ -129,7 +129,8 @@ class _Sender:
         self._report = report
 
     async def send_stdin(self, name: str) -> None:
-        await self._send(sys.stdin.buffer, None, name)
+        with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as file:
+            await self._send(file, None, name)
 
     async def send(self, upload: Upload) -> None:
         from aisobj.client import ClientError  # noqa: PLC0415  with treq, which is slow to import
@@ -137,7 +138,7 @@ class _Sender:
         path = upload.path
         try:
             name = os.fsencode(upload.name).decode("utf-8")
-            with path.open("rb") as file:
+            with path.open("rb", buffering=0) as file:
                 status = os.fstat(file.fileno())
                 size = status.st_size if stat.S_ISREG(status.st_mode) else None
                 self._report.expect(size or 0)
@@ -149,7 +150,7 @@ class _Sender:
         except ClientError as error:
             self._report.fail(f"{path}: {error}")
 
-    async def _send(self, file: IO[bytes] | Any, size: int | None, name: str) -> None:
+    async def _send(self, file: Readable, size: int | None, name: str) -> None:
         body = FileBody(file, size, self._client.reactor, self._type, self._report.moved)
         await self._client.put_object(self._bucket, name, body, self._type, body.digest)
         self._report.done(f"PUT {quoted(name)} to {Uri(self._bucket, '')}")

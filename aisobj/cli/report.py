@@ -48,12 +48,12 @@ class Report:
         """One file is finished."""
         self.succeeded += 1
         if not self._quiet:
-            click.echo(line)
+            self._print(line, err=False)
 
     def fail(self, line: str) -> None:
         """One file is not; the others go on."""
         self.failed += 1
-        click.echo(f"Error: {line}", err=True)
+        self._print(f"Error: {line}", err=True)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -71,6 +71,13 @@ class Report:
                 click.echo(f"{self.failed} of {self.failed + self.succeeded} failed", err=True)
             raise click.exceptions.Exit(1)
 
+    def _print(self, line: str, err: bool) -> None:
+        if self._progress is not None and (err or sys.stdout.isatty()):
+            # Above the bar, which is on the same terminal.
+            self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            click.echo(line, err=err)
+
     def _show(self) -> None:
         from rich.console import Console  # noqa: PLC0415  few commands get here
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn  # noqa: PLC0415
@@ -83,8 +90,8 @@ class Report:
             console=Console(stderr=True),
             auto_refresh=False,
             transient=True,
-            # What is printed meanwhile goes above the bar, unless it goes elsewhere.
-            redirect_stdout=sys.stdout.isatty(),
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._task = self._progress.add_task(self._what, total=None)
         self._progress.start()
