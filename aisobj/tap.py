@@ -208,7 +208,7 @@ def assemble(settings: Settings, reactor: IServerReactor) -> AisService:
         directory,
         open_store=partial(open_store, settings.data, reactor=reactor, sync=settings.sync, lock=directory),
         make_root=partial(_make_root, site, state, authenticator, props, settings.region),
-        notices=_notices(settings, beyond if credentials is None else []),
+        notices=notices(settings, beyond if credentials is None else []),
     )
 
 
@@ -247,7 +247,7 @@ def _open_access_log(path: str | None) -> AccessLog | None:
         raise StartupError(f"--access-log {path}: {error.strerror}") from None
 
 
-def _notices(settings: Settings, open_to: list[str]) -> list[str]:
+def notices(settings: Settings, open_to: list[str]) -> list[str]:
     """What the log says loudly at each start."""
     notices = []
     if not settings.sync:

@@ -20,7 +20,7 @@ from twisted.internet import reactor
 
 from aisobj.errors import StorageError
 from aisobj.listening import StartupError
-from aisobj.tap import Options, Settings, assemble
+from aisobj.tap import Options, Settings, assemble, default_data, notices
 
 OPEN = "anyone-on-the-network-may-write"
 MakeServer = Callable[..., ServerProcess]
@@ -52,12 +52,16 @@ def refusal(cwd: Path, *options: str, env: dict[str, str] | None = None) -> str:
     return lines[0].removeprefix("ais-s3: ")
 
 
+def parsed(*options: str) -> Options:
+    found = Options()
+    found.parseOptions(list(options))
+    return found
+
+
 def refusal_in_process(cwd: Path, *options: str, env: dict[str, str] | None = None) -> str:
     """The same without a process, for what differs in its text only."""
-    parsed = Options()
     with pytest.raises((StartupError, StorageError, SystemExit)) as caught:
-        parsed.parseOptions(["--data", str(cwd / "data"), *options])
-        assemble(Settings.of(parsed, env or {}), reactor)
+        assemble(Settings.of(parsed("--data", str(cwd / "data"), *options), env or {}), reactor)
     line = str(caught.value)
     assert "\n" not in line
     return line
@@ -467,3 +471,21 @@ def test_a_bucket_called_metrics_is_still_there_under_s3(server: ServerProcess) 
     client.put_object(Bucket="metrics", Key="key", Body=b"x")
     assert fetch(server, "/s3/metrics/key") == (200, b"x")
     assert fetch(server, "/metrics/key") == (200, b"x")
+
+
+def test_the_data_directory_is_where_systemd_or_the_users_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_data({"STATE_DIRECTORY": "/var/lib/a:/var/lib/b", "XDG_DATA_HOME": "/x"}) == Path("/var/lib/a")
+    assert default_data({"XDG_DATA_HOME": "/share"}) == Path("/share/ais-s3")
+    monkeypatch.setenv("HOME", "/home/alice")
+    assert default_data({"XDG_DATA_HOME": "relative"}) == Path("/home/alice/.local/share/ais-s3")  # its specification
+    monkeypatch.setenv("HOME", "nowhere")
+    with pytest.raises(StartupError, match="--data is needed"):
+        default_data({})
+
+
+def test_secrets_that_everybody_can_read_are_said_at_the_start(tmp_path: Path) -> None:
+    credentials = write_credentials(tmp_path / "credentials")
+    settings = Settings.of(parsed(), {"AIS_S3_CREDENTIALS": str(credentials)})
+    assert notices(settings, []) == []
+    credentials.chmod(0o644)
+    assert "EVERY USER OF THIS MACHINE" in notices(settings, [])[0]
