@@ -19,7 +19,7 @@ from aisobj.ais.base import (
 )
 from aisobj.ais.errors import not_implemented
 from aisobj.errors import S3Error
-from aisobj.model import Bucket, BucketProps
+from aisobj.model import Bucket, BucketProps, BucketState
 from aisobj.web.request import Request
 
 
@@ -95,7 +95,7 @@ def _need_bucket(call: Call) -> None:
 
 def _template(default: BucketProps) -> Mapping[str, object]:
     """The document that a new bucket's properties are compared with."""
-    return props.to_json(Bucket("", b"", 0, "", state=0, props=default))  # type: ignore[arg-type]
+    return props.to_json(Bucket("", b"", 0, "", BucketState.ACTIVE, default))
 
 
 def _unknown_action(message: ActionMessage) -> S3Error:
