@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsck import check_directory
 from s3fixtures import anonymous, bucket, raw, s3, set_checksum_type, signed, signed_bucket, signed_s3, slow_connections
 from server import CREDENTIALS, ServerProcess, running
 
@@ -28,6 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """An open server."""
     with running(ServerProcess(tmp_path_factory.mktemp("server"))) as process:
         yield process
+    assert check_directory(process.data) == []
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +37,7 @@ def signed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPr
     """A server with ``CREDENTIALS``."""
     with running(ServerProcess(tmp_path_factory.mktemp("signed"), credentials=CREDENTIALS)) as process:
         yield process
+    assert check_directory(process.data) == []
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ class Wire:
         parts = urlsplit(endpoint)
         self._socket = socket.create_connection((parts.hostname, parts.port), timeout=HANG)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._data = b""
+        self._data = bytearray()
 
     def __enter__(self) -> Self:
         return self
@@ -93,12 +93,16 @@ class Wire:
         self._data += data
         return bool(data)
 
+    def _take(self, length: int) -> bytes:
+        taken = bytes(self._data[:length])
+        del self._data[:length]
+        return taken
+
     def _take_head(self) -> tuple[int, dict[str, str]]:
         while b"\r\n\r\n" not in self._data:
             if not self._more():
-                raise EOFError(f"the connection was closed within a head: {self._data!r}")
-        head, _, self._data = self._data.partition(b"\r\n\r\n")
-        first, *lines = head.split(b"\r\n")
+                raise EOFError(f"the connection was closed within a head: {bytes(self._data)!r}")
+        first, *lines = self._take(self._data.index(b"\r\n\r\n") + 4)[:-4].split(b"\r\n")
         fields: dict[str, str] = {}
         for line in lines:
             name, _, value = line.decode("latin-1").partition(": ")
@@ -115,8 +119,7 @@ class Wire:
         while len(self._data) < length:
             if not self._more():
                 raise EOFError(f"the connection was closed after {len(self._data)} of {length} bytes")
-        body, self._data = self._data[:length], self._data[length:]
-        return Answer(status, fields, body)
+        return Answer(status, fields, self._take(length))
 
     def closed(self) -> bool:
         """Whether the server closes now, with not one byte more."""

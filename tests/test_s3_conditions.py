@@ -82,6 +82,21 @@ def test_a_condition_comes_before_a_range(raw: Sender, bucket: str, etag: str) -
     assert raw.ask("GET", f"/s3/{bucket}/k", fields).body == b"bo"
 
 
+def test_if_range_gives_the_rest_only_of_what_it_names(raw: Sender, bucket: str, etag: str) -> None:
+    modified = raw.ask("HEAD", f"/s3/{bucket}/k").headers["last-modified"]
+    for value, body in (
+        (etag, b"dy"),
+        (modified, b"dy"),
+        ('"other"', b"body"),
+        (f"W/{etag}", b"body"),
+        (PAST, b"body"),
+        (FUTURE, b"body"),
+        ("nonsense", b"body"),
+    ):
+        answer = raw.ask("GET", f"/s3/{bucket}/k", [("Range", "bytes=2-"), ("If-Range", value)])
+        assert (answer.status, answer.body) == (206 if body == b"dy" else 200, body), value
+
+
 def test_put_if_none_match_creates_only(s3: Any, bucket: str, etag: str) -> None:
     with refused("PreconditionFailed", 412) as answer:
         s3.put_object(Bucket=bucket, Key="k", Body=b"new", IfNoneMatch="*")

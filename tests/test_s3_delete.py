@@ -130,3 +130,16 @@ def test_the_same_key_twice_is_deleted_twice(s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
     answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "k"}, {"Key": "k"}]})
     assert [found["Key"] for found in answer["Deleted"]] == ["k", "k"]
+
+
+def test_versions_in_the_document(s3: Any, bucket: str) -> None:
+    """Only the last version is there: naming another one deletes nothing, and is no error."""
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    old = s3.put_object(Bucket=bucket, Key="k", Body=b"1")["VersionId"]
+    new = s3.put_object(Bucket=bucket, Key="k", Body=b"2")["VersionId"]
+    for version, left in ((old, 1), (new, 0)):
+        answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "k", "VersionId": version}]})
+        assert answer["Deleted"] == [{"Key": "k", "VersionId": version}]
+        assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == left
+    answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "k", "VersionId": "nonsense"}]})
+    assert [error["Code"] for error in answer["Errors"]] == ["InvalidArgument"]

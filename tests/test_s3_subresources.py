@@ -11,49 +11,19 @@ import pytest
 from s3raw import Sender
 
 #: AWS's sub-resources, from the index of its API reference, and names that AWS may add.
+# fmt: off
 BUCKET = [
-    "abac",
-    "accelerate",
-    "acl",
-    "analytics",
-    "cors",
-    "encryption",
-    "intelligent-tiering",
-    "inventory",
-    "lifecycle",
-    "logging",
-    "metadataAnnotationTable",
-    "metadataConfiguration",
-    "metadataInventoryTable",
-    "metadataJournalTable",
-    "metadataTable",
-    "metrics",
-    "notification",
-    "object-lock",
-    "ownershipControls",
-    "policy",
-    "policyStatus",
-    "publicAccessBlock",
-    "replication",
-    "requestPayment",
-    "session",
-    "tagging",
-    "versions",
-    "website",
+    "abac", "accelerate", "acl", "analytics", "cors", "encryption", "intelligent-tiering", "inventory",
+    "lifecycle", "logging", "metadataAnnotationTable", "metadataConfiguration", "metadataInventoryTable",
+    "metadataJournalTable", "metadataTable", "metrics", "notification", "object-lock", "ownershipControls",
+    "policy", "policyStatus", "publicAccessBlock", "replication", "requestPayment", "session", "tagging",
+    "versions", "website",
 ]
 OBJECT = [
-    "acl",
-    "annotation",
-    "attributes",
-    "encryption",
-    "legal-hold",
-    "renameObject",
-    "restore",
-    "retention",
-    "select",
-    "tagging",
-    "torrent",
+    "acl", "annotation", "attributes", "encryption", "legal-hold", "renameObject", "restore", "retention",
+    "select", "tagging", "torrent",
 ]
+# fmt: on
 UNKNOWN = ["newthing", "new-thing", "NewThing", "n"]
 
 #: Ours, and the methods that they have there.

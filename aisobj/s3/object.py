@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from aisobj.errors import BlobMissing, S3Error
 from aisobj.model import Attributes, Body, ObjectRecord
-from aisobj.protocol.conditions import Outcome, ReadConditions, WritePrecondition, parse_range, resolve
+from aisobj.protocol.conditions import Outcome, ReadConditions, WritePrecondition, parse_date, parse_range, resolve
 from aisobj.protocol.metadata import parse_object_headers, response_headers, response_overrides
 from aisobj.protocol.operations import Level
 from aisobj.s3 import multipart
@@ -80,12 +80,20 @@ def _select(call: Call, found: Found, headers: Headers) -> tuple[int, int, int]:
         if record.parts:
             headers.append((b"x-amz-mp-parts-count", b"%d" % record.parts))
         return _partial(headers, offset, length, record.size)
-    spec = parse_range(wanted.decode("latin-1")) if wanted is not None else None
+    spec = parse_range(wanted.decode("latin-1")) if wanted is not None and _if_range(call, record) else None
     if spec is None:
         _add_checksum(call, record, headers)
         return 200, 0, record.size
     offset, length = resolve(spec, record.size)
     return _partial(headers, offset, length, record.size)
+
+
+def _if_range(call: Call, record: ObjectRecord) -> bool:
+    """Whether a range may be sent: not if it is the rest of something else (RFC 9110 section 13.1.5)."""
+    value = call.text_header("if-range")
+    if value is None:
+        return True
+    return value == f'"{record.etag}"' or parse_date(value) == record.mtime // 10**9
 
 
 def _partial(headers: Headers, offset: int, length: int, size: int) -> tuple[int, int, int]:
