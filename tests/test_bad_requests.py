@@ -152,6 +152,19 @@ def _(w: World) -> Iterator[Checked]:
         yield w.open.send(chunked + piece * 9 + b"0\r\n\r\n"), 400, "MalformedXML"
 
 
+@row(43, "documents that would take seconds to read")
+def _(w: World) -> Iterator[Checked]:
+    attributes = b" ".join(b'a%d="x"' % number for number in range(600_000))
+    for start, inside in (
+        (b"<Delete " + attributes + b">", b""),
+        (b"<Delete>", b"&#1;" * 1_900_000),
+        (b"<Delete>", b"\x01" * 8_000_000),
+        (b"<Delete>", b"&#" + b"0" * 8_000_000),
+    ):
+        document = start + b"<Object><Key>" + inside + b"k</Key></Object></Delete>"
+        yield post(w, "POST", f"{w.path}?delete", document), 400, "MalformedXML"
+
+
 @row(44, "DeleteObjects of 0 and of 1,001 keys")
 def _(w: World) -> Iterator[Checked]:
     for count in (0, 1001):

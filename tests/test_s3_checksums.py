@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from awscrt import checksums as crt
 from s3fixtures import refused
-from s3raw import STREAMING, STREAMING_TRAILER, UNSIGNED_TRAILER, Answer, Sender
+from s3raw import STREAMING, STREAMING_TRAILER, UNSIGNED_TRAILER, Answer, Sender, User
 
 BODY = os.urandom(200_000)
 
@@ -164,6 +164,24 @@ def test_signed_chunks(signed: Sender, signed_bucket: str, mode: str, sizes: lis
     answer = signed.put_chunked(f"/s3/{signed_bucket}/k", chunks, mode=mode, trailers=trailers)
     assert answer.status == 200, answer
     assert signed.ask("GET", f"/s3/{signed_bucket}/k").body == body
+
+
+def test_an_open_server_takes_signed_chunks_of_anybody(server: Any, s3: Any, bucket: str) -> None:
+    """Nobody can check the signatures, but the framing, the length and the trailer are."""
+    anybody = Sender(server.endpoint, User("anyone", "anything"))
+    trailers = [(header("SHA256"), value("SHA256", BODY))]
+    for mode in (STREAMING, STREAMING_TRAILER):
+        answer = anybody.put_chunked(
+            f"/s3/{bucket}/k", [BODY[:100_000], BODY[100_000:]], mode=mode, trailers=trailers if "TRAIL" in mode else []
+        )
+        assert answer.status == 200
+        assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == BODY
+        s3.delete_object(Bucket=bucket, Key="k")
+    answer = anybody.put_chunked(
+        f"/s3/{bucket}/k", [BODY], mode=STREAMING_TRAILER, trailers=[(header("SHA256"), value("SHA256", b"other"))]
+    )
+    assert (answer.status, answer.code) == (400, "BadDigest")
+    assert missing(anybody, f"/s3/{bucket}/k")
 
 
 def flip(position: int) -> Callable[[bytes], bytes]:

@@ -100,6 +100,21 @@ def test_clients_that_send_faster_than_the_disk_do_not_grow_the_server(raw: Send
     assert peak - before < 64 * MIB
 
 
+def test_a_download_goes_on_with_what_it_began_whatever_happens_to_the_key(raw: Sender, s3: Any, bucket: str) -> None:
+    body = os.urandom(16 * MIB)
+    for change in (
+        lambda: s3.put_object(Bucket=bucket, Key="k", Body=b"new" * 100_000),
+        lambda: s3.delete_object(Bucket=bucket, Key="k"),
+    ):
+        s3.put_object(Bucket=bucket, Key="k", Body=body)
+        with raw.connect() as wire:
+            wire.send(raw.request("GET", f"/s3/{bucket}/k"))
+            time.sleep(0.1)  # the sockets are full long before all of it was read from the disk
+            change()
+            answer = wire.answer()
+        assert (answer.status, answer.body == body) == (200, True)
+
+
 def lines_for(server: Any, request_id: str) -> list[str]:
     """The access log's; it is written every second."""
     deadline = time.monotonic() + 10

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import urllib.request
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from s3fixtures import refused
+from s3fixtures import fresh_name, refused
 from s3raw import Sender
 
 SIZES = [0, 1, 4096, 32 * 1024, 32 * 1024 + 1, 256 * 1024, 1_000_003]
@@ -192,14 +193,21 @@ OVERRIDES = {
 }
 
 
-def test_response_headers_can_be_overridden_by_who_signs(signed_s3: Any, signed_bucket: str) -> None:
-    signed_s3.put_object(Bucket=signed_bucket, Key="k", Body=b"x", ContentType="a/b", CacheControl="public")
+@pytest.mark.parametrize("which", ["server", "signed_server"])
+def test_response_headers_can_be_overridden_by_who_signs(request: Any, which: str) -> None:
+    """At an open server too, though it does not look at the signature."""
+    client, bucket = request.getfixturevalue(which).boto(), fresh_name()
+    client.create_bucket(Bucket=bucket)
+    client.put_object(Bucket=bucket, Key="k", Body=b"x", ContentType="a/b", CacheControl="public")
     parameters = {"".join(w.capitalize() for w in name.split("-")): v for name, (_, v) in OVERRIDES.items()}
-    for call in (signed_s3.get_object, signed_s3.head_object):
-        headers = call(Bucket=signed_bucket, Key="k", **parameters)["ResponseMetadata"]["HTTPHeaders"]
+    for call in (client.get_object, client.head_object):
+        headers = call(Bucket=bucket, Key="k", **parameters)["ResponseMetadata"]["HTTPHeaders"]
         for header, value in OVERRIDES.values():
             assert headers[header].encode("latin-1").decode() == value
-    assert signed_s3.head_object(Bucket=signed_bucket, Key="k")["ContentType"] == "a/b"
+    assert client.head_object(Bucket=bucket, Key="k")["ContentType"] == "a/b"
+    url = client.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "k", "ResponseContentType": "c/d"})
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=30) as answer:
+        assert answer.headers["content-type"] == "c/d"
 
 
 def test_nobody_else_can_override_response_headers(raw: Sender, s3: Any, bucket: str) -> None:
