@@ -317,3 +317,8 @@ async def all_of(running: list[Any]) -> list[Any]:
     """What each coroutine returns, or the exception it raises; they run at the same time."""
     results = await DeferredList([Deferred.fromCoroutine(one) for one in running], consumeErrors=True)
     return [value if success else value.value for success, value in results]
+
+
+def flipped(row: bytes) -> bytes:
+    """A row that the disk has not kept."""
+    return row[:-1] + bytes([row[-1] ^ 1])

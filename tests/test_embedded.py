@@ -65,12 +65,8 @@ def test_a_directory_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     directory.release()  # idempotent
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_lock_is_refused_until_the_first_is_released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "_LOCK_SECONDS", 0.05)
-
-
-def test_a_second_lock_is_refused_until_the_first_is_released(tmp_path: Path) -> None:
     first = lock_data_directory(tmp_path)
     with pytest.raises(StorageError, match="another server is using the data directory"):
         lock_data_directory(tmp_path)
@@ -148,6 +144,7 @@ async def test_a_new_directory_gets_a_format_row_once(tmp_path: Path) -> None:
         (records.encode(Format(1, 1, ["ec", "tiers"], bytes(16))), FormatError, "does not know: ec, tiers"),
         (b"\x02" + records.seal(b"")[1:], StorageError, "checksum"),
     ],
+    ids=["format", "flags", "corrupt"],
 )
 async def test_a_directory_of_a_later_release_is_refused(
     tmp_path: Path, row: bytes, error: type[Exception], text: str

@@ -15,6 +15,7 @@ from aisobj.checksums import CHECKSUM_TYPES, new_digest
 from aisobj.errors import BlobMissing, CommitUnknown, CorruptData, S3Error, StoreFull, StoreReadOnly
 from aisobj.model import Attributes, Body, BodyKind, BucketProps, Checksum, ObjectRecord
 from aisobj.storage import keys, records
+from aisobj.storage.bodies import VerifyingSource
 from aisobj.storage.ids import IdMaker, id_time
 
 rig = storekit.rig
@@ -138,6 +139,52 @@ async def test_warm_get_finds_bytes_too_few_and_too_many(rig: Rig) -> None:
         with pytest.raises(CorruptData):
             await rig.get(b"k")
     await rig.index.commit(bucket.id, {}, {b"Ok": row})
+
+
+class Blocks:
+    """A source of given blocks. ``waiting`` ones come as a Deferred, which ``close`` ends with None."""
+
+    def __init__(self, *blocks: bytes, waiting: bool = False) -> None:
+        self._blocks = list(blocks)
+        self._waiting: Deferred[Any] | None = Deferred() if waiting else None
+
+    def next_block(self) -> Any:
+        if self._waiting is not None:
+            return self._waiting
+        return memoryview(self._blocks.pop(0)) if self._blocks else None
+
+    def close(self) -> None:
+        if self._waiting is not None:
+            self._waiting.callback(None)
+
+
+def verifying(source: Any, *stretches: bytes) -> VerifyingSource:
+    return VerifyingSource(source, "md5", [(len(one), bytes.fromhex(etag_of("md5", one))) for one in stretches])
+
+
+@ensureDeferred
+async def test_a_whole_object_is_compared_stretch_by_stretch() -> None:
+    assert await drain(verifying(Blocks(b"ab", b"cde"), b"abc", b"de")) == b"abcde"
+    assert await drain(verifying(Blocks(b"ab", b"cde"), b"abc", b"", b"de")) == b"abcde"
+    assert await drain(verifying(Blocks())) == b""
+    for blocks, stretches in (
+        ((b"ab", b"cdx"), (b"abc", b"de")),
+        ((b"ab", b"cd"), (b"abc", b"de")),
+        ((b"ab", b"cdef"), (b"abc", b"de")),
+        ((b"abc",), (b"abc", b"de")),
+        ((b"a",), ()),
+    ):
+        with pytest.raises(CorruptData):
+            await drain(verifying(Blocks(*blocks), *stretches))
+
+
+@ensureDeferred
+async def test_a_whole_object_that_is_closed_while_it_waits_is_not_found_short() -> None:
+    source = verifying(Blocks(waiting=True), b"abc")
+    waiting = source.next_block()
+    source.close()
+    assert isinstance(waiting, Deferred)
+    assert await waiting is None
 
 
 def as_list(record: ObjectRecord) -> list[Any]:

@@ -120,6 +120,7 @@ async def test_uploads_in_progress_do_not_keep_a_bucket(rig: Rig) -> None:
     assert again.id != bucket.id
     for operation in (
         rig.part(b"k", upload, 2, LARGE),
+        rig.part(b"k", upload, 2, LARGE, bucket=bucket),
         rig.complete(b"k", upload, [part], bucket=bucket),
         rig.complete(b"k", upload, [part], bucket=again),
     ):

@@ -214,6 +214,25 @@ async def test_the_clones_of_a_copy_that_failed_are_removed(rig: Rig) -> None:
     assert len(rig.blob_ids()) == 1
 
 
+@ensureDeferred
+async def test_a_copy_whose_source_fails_in_its_midst_leaves_no_file(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first part is long enough to have been written when the second is found to be missing."""
+    monkeypatch.setattr(multipart, "MIN_PART_SIZE", 1)
+    await rig.bucket()
+    target = await rig.bucket("md5", checksum_type="md5")
+    upload = await rig.upload(b"k")
+    parts = [await rig.part(b"k", upload, number, data) for number, data in ((1, bytes(1 << 20)), (2, B))]
+    await rig.complete(b"k", upload, parts)
+    found = rig.fetch(b"k")
+    await rig.blobs.wrapped.remove([parts[1].extents[0].blob_id])
+    with pytest.raises(BlobMissing):
+        await copy(rig, found, target=target.name)
+    await rig.blobs.close()
+    if rig.data is not None:
+        assert list((rig.data / "blobs" / "tmp").iterdir()) == []
+    await rig.delete(b"k")
+
+
 # --- UploadPartCopy
 
 
