@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aisobj import signing
 from aisobj.errors import S3Error
-from aisobj.protocol import sigv2, sigv4
+from aisobj.protocol import presigned, sigv2, sigv4
 from aisobj.protocol.credentials import Credentials
 from aisobj.protocol.signing import Authenticated, SignedRequest, merge_headers
 
@@ -31,6 +31,10 @@ def verify(
     :raises S3Error: whatever is wrong, as AWS names it; ``AccessDenied`` for a request without a signature.
     """
     fields = merge_headers(request.headers)
+    if b"authorization" not in fields:
+        plain = presigned.verify_plain(request, fields, credentials, now, region=region, prefix=prefix)
+        if plain is not None:
+            return plain
     pairs = signing.canonical_pairs(request.query)
     authorization = fields.get(b"authorization")
     parameters = dict(pairs)
@@ -44,7 +48,7 @@ def verify(
             ArgumentName="Authorization",
         )
     if in_query_4:
-        return sigv4.verify_query(request, fields, pairs, credentials, now, region=region, prefix=prefix)
+        return presigned.verify(request, fields, pairs, credentials, now, region=region, prefix=prefix)
     if in_query_2:
         return sigv2.verify_query(request, fields, pairs, credentials, now, prefix=prefix)
     if authorization is None:

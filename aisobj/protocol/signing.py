@@ -148,6 +148,7 @@ class Authenticated(msgspec.Struct, frozen=True):
     chunk_signer: ChunkSigner | None  #: with STREAMING_SIGNED and STREAMING_SIGNED_TRAILER only
     signature_version: int  #: 2 or 4
     presigned: bool  #: the signature was in the query
+    only_signature: bool = False  #: nothing else was in the query: no operation has a parameter there
 
 
 def check_allowed(mechanism: Mechanism, mode: PayloadMode) -> None:

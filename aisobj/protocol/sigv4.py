@@ -17,7 +17,6 @@ from aisobj import signing
 from aisobj.errors import S3Error
 from aisobj.protocol.credentials import Credentials
 from aisobj.protocol.signing import (
-    MAX_SKEW,
     SHA256_HEADER,
     Authenticated,
     ChunkSigner,
@@ -35,35 +34,20 @@ from aisobj.protocol.signing import (
     text,
 )
 
-MAX_EXPIRES = 7 * 24 * 3600
-
-_UNSIGNED_PAYLOAD = signing.UNSIGNED_PAYLOAD.encode("ascii")
 _EMPTY_SHA256 = signing.EMPTY_SHA256.encode("ascii")
-_SIGNATURE = b"X-Amz-Signature"
-_REQUIRED = (
-    b"X-Amz-Algorithm",
-    b"X-Amz-Credential",
-    _SIGNATURE,
-    b"X-Amz-Date",
-    b"X-Amz-SignedHeaders",
-    b"X-Amz-Expires",
-)
-#: Parameters that say something to the verifier, so that each may be there only once.
-_PARAMETERS = (*_REQUIRED, b"X-Amz-Content-Sha256", b"X-Amz-Security-Token")
 
 
-class _Malformed(NamedTuple):
+class Malformed(NamedTuple):
     """What a mechanism answers to a part of it that cannot be right."""
 
     code: str
     prefix: str
 
 
-_HEADER = _Malformed("AuthorizationHeaderMalformed", "The authorization header is malformed; ")
-_CREDENTIAL = _Malformed("AuthorizationQueryParametersError", "Error parsing the X-Amz-Credential parameter; ")
+_HEADER = Malformed("AuthorizationHeaderMalformed", "The authorization header is malformed; ")
 
 
-class _Claim(msgspec.Struct, frozen=True, gc=False):
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """What a request says about its own signature."""
 
     access_key: bytes
@@ -94,89 +78,54 @@ def verify_header(
     :param pairs: from :func:`aisobj.signing.canonical_pairs`.
     """
     parts = _split_authorization(fields[b"authorization"])
-    access_key, date, claimed_region, scope = _split_credential(parts[b"Credential"], region, _HEADER)
+    access_key, date, claimed_region, scope = split_credential(parts[b"Credential"], region, _HEADER)
     claimed, amz_date = _header_date(fields)
-    _check_scope_date(date, amz_date, _HEADER)
+    check_scope_date(date, amz_date, _HEADER)
     check_skew(claimed, amz_date, now)
     payload = fields.get(SHA256_HEADER)
     if payload is None:
         if require_sha_header:
             raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
         payload = _EMPTY_SHA256
-    claim = _Claim(
+    claim = Claim(
         access_key, date, claimed_region, scope, amz_date, parts[b"SignedHeaders"], parts[b"Signature"], payload
     )
     mode = payload_mode(payload)
     token = fields.get(b"x-amz-security-token")
-    return _verify(request, fields, pairs, claim, credentials, token, prefix, Mechanism.V4_HEADER, mode)
+    query = signing.canonical_query(pairs)
+    return verify_claim(request, fields, query, claim, credentials, token, prefix, Mechanism.V4_HEADER, mode)
 
 
-def verify_query(
+def verify_claim(
     request: SignedRequest,
     fields: Mapping[bytes, bytes],
-    pairs: Sequence[signing.Pair],
-    credentials: Credentials,
-    now: float,
-    *,
-    region: str | None,
-    prefix: bytes,
-) -> Authenticated:
-    """A presigned request; parameters as for :func:`verify_header`."""
-    # Only a credential and a list of headers have characters that are escaped.
-    values = _presigned_parameters(pairs)
-    if values[b"X-Amz-Algorithm"] != signing.ALGORITHM:
-        _malformed_query('X-Amz-Algorithm only supports "AWS4-HMAC-SHA256"')
-    access_key, date, claimed_region, scope = _split_credential(
-        signing.decode(values[b"X-Amz-Credential"]), region, _CREDENTIAL
-    )
-    amz_date = values[b"X-Amz-Date"]
-    claimed = parse_amz_date(amz_date)
-    if claimed is None:
-        _malformed_query("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
-    _check_scope_date(date, amz_date, _CREDENTIAL)
-    _check_expiry(claimed, values[b"X-Amz-Expires"], now)
-    in_query, in_header = values.get(b"X-Amz-Content-Sha256"), fields.get(SHA256_HEADER)
-    if in_query is not None and in_header is not None and in_query != in_header:
-        _malformed_query("X-Amz-Content-Sha256 and the header x-amz-content-sha256 must be the same")
-    payload = in_header if in_query is None else in_query
-    mode = PayloadMode.UNSIGNED if payload is None else payload_mode(payload)
-    claim = _Claim(
-        access_key,
-        date,
-        claimed_region,
-        scope,
-        amz_date,
-        signing.decode(values[b"X-Amz-SignedHeaders"]),
-        values[_SIGNATURE],
-        _UNSIGNED_PAYLOAD if payload is None else payload,
-    )
-    token = values.get(b"X-Amz-Security-Token", fields.get(b"x-amz-security-token"))
-    signed_pairs = [pair for pair in pairs if pair[0] != _SIGNATURE]
-    return _verify(request, fields, signed_pairs, claim, credentials, token, prefix, Mechanism.V4_QUERY, mode)
-
-
-def _verify(
-    request: SignedRequest,
-    fields: Mapping[bytes, bytes],
-    pairs: Sequence[signing.Pair],
-    claim: _Claim,
+    query: bytes,
+    claim: Claim,
     credentials: Credentials,
     token: bytes | None,
     prefix: bytes,
     mechanism: Mechanism,
     mode: PayloadMode,
+    only_signature: bool = False,
 ) -> Authenticated:
+    """Check the signature itself, which both mechanisms have in common.
+
+    :param query: from :func:`aisobj.signing.canonical_query`, without the signature.
+    :raises S3Error: whatever is wrong.
+    """
     principal, secret = find_user(credentials, claim.access_key, token)
     names = claim.signed_headers.split(b";")
     _check_signed(fields, names)
     key = signing.signing_key(secret, claim.date, claim.region)
-    _check_signature(request, fields, names, signing.canonical_query(pairs), claim, key, prefix)
+    _check_signature(request, fields, names, query, claim, key, prefix)
     check_allowed(mechanism, mode)
     chunk_signer = None
     if mode is PayloadMode.STREAMING_SIGNED or mode is PayloadMode.STREAMING_SIGNED_TRAILER:
         chunk_signer = ChunkSigner(key, claim.amz_date, claim.scope, claim.signature)
     payload_sha256 = claim.payload.decode("ascii").lower() if mode is PayloadMode.SIGNED else None
-    return Authenticated(principal, mode, payload_sha256, chunk_signer, 4, mechanism is Mechanism.V4_QUERY)
+    return Authenticated(
+        principal, mode, payload_sha256, chunk_signer, 4, mechanism is Mechanism.V4_QUERY, only_signature
+    )
 
 
 def _check_signed(fields: Mapping[bytes, bytes], names: Sequence[bytes]) -> None:
@@ -203,7 +152,7 @@ def _check_signature(
     fields: Mapping[bytes, bytes],
     names: Sequence[bytes],
     query: bytes,
-    claim: _Claim,
+    claim: Claim,
     key: bytes,
     prefix: bytes,
 ) -> None:
@@ -279,9 +228,7 @@ def _split_authorization(value: bytes) -> Mapping[bytes, bytes]:
     return parts
 
 
-def _split_credential(
-    credential: bytes, region: str | None, malformed: _Malformed
-) -> tuple[bytes, bytes, bytes, bytes]:
+def split_credential(credential: bytes, region: str | None, malformed: Malformed) -> tuple[bytes, bytes, bytes, bytes]:
     """
     :param region: the only one that is right, None for any.
     :return: access key, date, region, scope.
@@ -304,7 +251,7 @@ def _split_credential(
     return access_key, date, claimed_region, scope
 
 
-def _check_scope_date(date: bytes, amz_date: bytes, malformed: _Malformed) -> None:
+def check_scope_date(date: bytes, amz_date: bytes, malformed: Malformed) -> None:
     """:raises S3Error: ``malformed``."""
     if amz_date[:8] != date:
         raise S3Error(
@@ -314,55 +261,9 @@ def _check_scope_date(date: bytes, amz_date: bytes, malformed: _Malformed) -> No
         )
 
 
-def _presigned_parameters(pairs: Sequence[signing.Pair]) -> dict[bytes, bytes]:
-    """The query with all ``X-Amz-*`` parameters of the signature, still encoded.
-
-    :raises S3Error: AuthorizationQueryParametersError if one is missing, empty, or there twice.
-    """
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        if any(names.count(name) > 1 for name in _PARAMETERS):
-            _malformed_query("Each of the parameters of query-string authentication must be given once")
-    if not all(map(values.get, _REQUIRED)):
-        _malformed_query(
-            "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, "
-            "X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters."
-        )
-    return values
-
-
-def _check_expiry(claimed: int, expires: bytes, now: float) -> None:
-    """:raises S3Error: AuthorizationQueryParametersError for a wrong number, AccessDenied outside its time."""
-    # The length first: int() takes time in the square of it.
-    if len(expires) > 18 or not expires.removeprefix(b"-").isdigit():
-        _malformed_query("X-Amz-Expires should be a number")
-    seconds = int(expires)
-    if seconds <= 0:
-        _malformed_query("X-Amz-Expires must be positive")
-    if seconds > MAX_EXPIRES:
-        _malformed_query(
-            "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than "
-            f"{MAX_EXPIRES} seconds"
-        )
-    if now > claimed + seconds:
-        raise S3Error(
-            "AccessDenied",
-            "Request has expired",
-            Expires=server_time(claimed + seconds),
-            ServerTime=server_time(now),
-        )
-    if claimed - now > MAX_SKEW:
-        raise S3Error("AccessDenied", "Request is not valid yet", ServerTime=server_time(now))
-
-
 def _format_amz_date(seconds: int) -> bytes:
     return server_time(seconds).replace("-", "").replace(":", "").replace(".000", "").encode("ascii")
 
 
 def _malformed_header(problem: str) -> NoReturn:
     raise S3Error(_HEADER.code, _HEADER.prefix + problem)
-
-
-def _malformed_query(problem: str) -> NoReturn:
-    raise S3Error(_CREDENTIAL.code, problem)

@@ -6,9 +6,9 @@ then what is asked (``protocol.operations``: default deny); then the names; then
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -16,7 +16,7 @@ from aisobj.errors import S3Error
 from aisobj.model import Bucket, BucketProps
 from aisobj.protocol import names
 from aisobj.protocol.operations import Level, Operation, admit, find
-from aisobj.protocol.query import Query, parse_query
+from aisobj.protocol.query import EMPTY, Query, parse_query
 from aisobj.protocol.signing import Authenticated
 from aisobj.storage.store import ObjectStore
 from aisobj.web.auth import Authenticator
@@ -97,7 +97,7 @@ class Call:
 
 
 #: Answers the call, at once or as a coroutine; raises S3Error.
-Handler = Callable[[Call], Awaitable[None] | None]
+Handler = Callable[[Call], Coroutine[Deferred[Any], Any, None] | None]
 
 
 class S3Resource(OperationResource):
@@ -115,16 +115,14 @@ class S3Resource(OperationResource):
     def handle(self, request: Request) -> Deferred[None] | None:
         request.bucket, request.key = self.bucket_name, self.key
         auth = self.context.authenticator.authenticate(request)
-        query = parse_query(request.query)
+        query = EMPTY if auth.only_signature else parse_query(request.query)
         operation = find(self.level, request.method, query, request.header)
         request.operation = operation.name
         admit(operation, query, request.header)
         self.check_names(request)
         call = Call(self.context, request, auth, query, operation, self.bucket_name, self.key)
         running = self.handlers[operation.name](call)
-        if inspect.iscoroutine(running):
-            return Deferred.fromCoroutine(running)
-        return None
+        return None if running is None else Deferred.fromCoroutine(running)
 
     def check_names(self, request: Request) -> None:
         """Raises InvalidURI, InvalidBucketName, KeyTooLongError, InvalidArgument."""

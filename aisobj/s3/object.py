@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Coroutine
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -26,7 +27,7 @@ from aisobj.web.upload import receive
 _READ_ATTEMPTS = 5
 
 
-def get_object(call: Call) -> Awaitable[None] | None:
+def get_object(call: Call) -> Coroutine[Deferred[Any], Any, None] | None:
     """GetObject and HeadObject. A small object is answered at once, without a coroutine."""
     running = _send(call)
     return None if running is None else _watch(call, running)

@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from aisobj.errors import CommitUnknown, S3Error, StorageError, StoreFull, StoreReadOnly
-from aisobj.model import Body, BodyKind, Bucket, BucketName, BucketState, Garbage, ObjectRecord
+from aisobj.model import Body, BodyKind, Bucket, BucketState, Garbage, ObjectRecord
 from aisobj.storage import keys, records
 from aisobj.storage.ids import IdMaker
 from aisobj.storage.interfaces import CommitResult, Expect, IBlobs, IIndex, ISnapshot
@@ -161,12 +161,12 @@ class Engine:
         row = self.index.get(keys.ROOT, (keys.bucket_name(name),))[0]
         if row is None:
             raise no_such_bucket(name)
-        return records.decode(BucketName, row).id
+        return records.decode_bucket_name(row).id
 
     def live_bucket(self, row: bytes | None, name: str) -> Bucket:
         """The bucket in an ``A`` row. Raises NoSuchBucket where it is deleted."""
         if row is not None:
-            bucket = records.decode(Bucket, row)
+            bucket = records.decode_bucket(row)
             if bucket.state is not BucketState.DELETED:
                 return bucket
         raise no_such_bucket(name)

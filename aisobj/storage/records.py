@@ -11,6 +11,7 @@ one refuses the whole directory.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -49,6 +50,22 @@ def decode(kind: type[R], row: bytes) -> R:
     except msgspec.MsgspecError as error:
         raise CorruptData(f"not a {kind.__name__}: {error}") from None
     return record
+
+
+# Every request reads these two, mostly of few buckets. It is the row that is remembered, not what it stands for: a row
+# that has changed is decoded and verified anew.
+
+
+@lru_cache(maxsize=4096)
+def decode_bucket(row: bytes) -> Bucket:
+    """:func:`decode`, once for the same bytes."""
+    return decode(Bucket, row)
+
+
+@lru_cache(maxsize=4096)
+def decode_bucket_name(row: bytes) -> BucketName:
+    """:func:`decode`, once for the same bytes."""
+    return decode(BucketName, row)
 
 
 def seal(data: bytes) -> bytes:

@@ -1,0 +1,201 @@
+"""Verifying AWS Signature Version 4 in the query: presigned URLs.
+
+Source: AWS "Authenticating Requests: Using Query Parameters" (``API/sigv4-query-string-auth.html``); texts of errors as
+AWS answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from aisobj import signing
+from aisobj.errors import S3Error
+from aisobj.protocol.credentials import Credentials
+from aisobj.protocol.signing import (
+    MAX_SKEW,
+    SHA256_HEADER,
+    Authenticated,
+    Mechanism,
+    PayloadMode,
+    SignedRequest,
+    parse_amz_date,
+    payload_mode,
+    server_time,
+)
+from aisobj.protocol.sigv4 import Claim, Malformed, check_scope_date, split_credential, verify_claim
+
+MAX_EXPIRES = 7 * 24 * 3600
+
+_UNSIGNED_PAYLOAD = signing.UNSIGNED_PAYLOAD.encode("ascii")
+_SIGNATURE = b"X-Amz-Signature"
+_REQUIRED = (
+    b"X-Amz-Algorithm",
+    b"X-Amz-Credential",
+    _SIGNATURE,
+    b"X-Amz-Date",
+    b"X-Amz-SignedHeaders",
+    b"X-Amz-Expires",
+)
+#: Parameters that say something to the verifier, so that each may be there only once.
+_PARAMETERS = (*_REQUIRED, b"X-Amz-Content-Sha256", b"X-Amz-Security-Token")
+
+_CREDENTIAL = Malformed("AuthorizationQueryParametersError", "Error parsing the X-Amz-Credential parameter; ")
+
+#: The parameters of the signature and no others, in canonical form and in one of the orders that SDKs write: what they
+#: make of a request without parameters of its own.
+_plain = re.compile(
+    rb"X-Amz-Algorithm=AWS4-HMAC-SHA256"
+    rb"&X-Amz-Credential=((?:[\w.~-]|%2F)++)"
+    rb"&X-Amz-Date=([0-9A-Z]++)"
+    rb"(?:&X-Amz-Expires=([0-9-]++))?+"
+    rb"&X-Amz-SignedHeaders=((?:[\w.~-]|%3B)++)"
+    rb"(?:&X-Amz-Expires=([0-9-]++))?+"
+    rb"&X-Amz-Signature=([\w.~-]++)"
+).fullmatch
+_CANONICAL = (
+    b"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=%b&X-Amz-Date=%b&X-Amz-Expires=%b&X-Amz-SignedHeaders=%b"
+)
+
+
+def verify_plain(
+    request: SignedRequest,
+    fields: Mapping[bytes, bytes],
+    credentials: Credentials,
+    now: float,
+    *,
+    region: str | None,
+    prefix: bytes,
+) -> Authenticated | None:
+    """As :func:`verify`, for a query that has nothing to be split, sorted and encoded: one match instead. None for any
+    other query. (Measured: 16 us instead of 28.)
+    """
+    match = _plain(request.query)
+    if match is None:
+        return None
+    credential, amz_date, before, signed_headers, after, signature = match.groups()
+    if (before is None) is (after is None):
+        return None
+    expires = before or after
+    query = _CANONICAL % (credential, amz_date, expires, signed_headers)
+    values = {
+        b"X-Amz-Credential": credential,
+        b"X-Amz-Date": amz_date,
+        b"X-Amz-Expires": expires,
+        b"X-Amz-SignedHeaders": signed_headers,
+        _SIGNATURE: signature,
+    }
+    return _verify(request, fields, values, query, credentials, now, region, prefix, only_signature=True)
+
+
+def verify(
+    request: SignedRequest,
+    fields: Mapping[bytes, bytes],
+    pairs: Sequence[signing.Pair],
+    credentials: Credentials,
+    now: float,
+    *,
+    region: str | None,
+    prefix: bytes,
+) -> Authenticated:
+    """A presigned request; parameters and errors as :func:`aisobj.protocol.authentication.verify` has them.
+
+    :param fields: from :func:`aisobj.protocol.signing.merge_headers`.
+    :param pairs: from :func:`aisobj.signing.canonical_pairs`.
+    """
+    values = _presigned_parameters(pairs)
+    if values[b"X-Amz-Algorithm"] != signing.ALGORITHM:
+        _malformed_query('X-Amz-Algorithm only supports "AWS4-HMAC-SHA256"')
+    query = signing.canonical_query([pair for pair in pairs if pair[0] != _SIGNATURE])
+    return _verify(request, fields, values, query, credentials, now, region, prefix)
+
+
+def _verify(
+    request: SignedRequest,
+    fields: Mapping[bytes, bytes],
+    values: Mapping[bytes, bytes],
+    query: bytes,
+    credentials: Credentials,
+    now: float,
+    region: str | None,
+    prefix: bytes,
+    only_signature: bool = False,
+) -> Authenticated:
+    """
+    :param values: the parameters, still encoded; only a credential and a list of headers have what needs that.
+    :param query: the canonical query without the signature.
+    """
+    access_key, date, claimed_region, scope = split_credential(
+        signing.decode(values[b"X-Amz-Credential"]), region, _CREDENTIAL
+    )
+    amz_date = values[b"X-Amz-Date"]
+    claimed = parse_amz_date(amz_date)
+    if claimed is None:
+        _malformed_query("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
+    check_scope_date(date, amz_date, _CREDENTIAL)
+    _check_expiry(claimed, values[b"X-Amz-Expires"], now)
+    in_query, in_header = values.get(b"X-Amz-Content-Sha256"), fields.get(SHA256_HEADER)
+    if in_query is not None and in_header is not None and in_query != in_header:
+        _malformed_query("X-Amz-Content-Sha256 and the header x-amz-content-sha256 must be the same")
+    payload = in_header if in_query is None else in_query
+    mode = PayloadMode.UNSIGNED if payload is None else payload_mode(payload)
+    claim = Claim(
+        access_key,
+        date,
+        claimed_region,
+        scope,
+        amz_date,
+        signing.decode(values[b"X-Amz-SignedHeaders"]),
+        values[_SIGNATURE],
+        _UNSIGNED_PAYLOAD if payload is None else payload,
+    )
+    token = values.get(b"X-Amz-Security-Token", fields.get(b"x-amz-security-token"))
+    mechanism = Mechanism.V4_QUERY
+    return verify_claim(request, fields, query, claim, credentials, token, prefix, mechanism, mode, only_signature)
+
+
+def _presigned_parameters(pairs: Sequence[signing.Pair]) -> dict[bytes, bytes]:
+    """The query with all ``X-Amz-*`` parameters of the signature, still encoded.
+
+    :raises S3Error: AuthorizationQueryParametersError if one is missing, empty, or there twice.
+    """
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        if any(names.count(name) > 1 for name in _PARAMETERS):
+            _malformed_query("Each of the parameters of query-string authentication must be given once")
+    if not all(map(values.get, _REQUIRED)):
+        _malformed_query(
+            "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, "
+            "X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters."
+        )
+    return values
+
+
+def _check_expiry(claimed: int, expires: bytes, now: float) -> None:
+    """:raises S3Error: AuthorizationQueryParametersError for a wrong number, AccessDenied outside its time."""
+    # The length first: int() takes time in the square of it.
+    if len(expires) > 18 or not expires.removeprefix(b"-").isdigit():
+        _malformed_query("X-Amz-Expires should be a number")
+    seconds = int(expires)
+    if seconds <= 0:
+        _malformed_query("X-Amz-Expires must be positive")
+    if seconds > MAX_EXPIRES:
+        _malformed_query(
+            "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than "
+            f"{MAX_EXPIRES} seconds"
+        )
+    if now > claimed + seconds:
+        raise S3Error(
+            "AccessDenied",
+            "Request has expired",
+            Expires=server_time(claimed + seconds),
+            ServerTime=server_time(now),
+        )
+    if claimed - now > MAX_SKEW:
+        raise S3Error("AccessDenied", "Request is not valid yet", ServerTime=server_time(now))
+
+
+def _malformed_query(problem: str) -> NoReturn:
+    raise S3Error(_CREDENTIAL.code, problem)
