@@ -316,6 +316,20 @@ async def test_over_tls_an_early_answer_is_read_and_the_connection_closes(tls: A
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_idle_tls_client_that_does_not_answer_holds_up_no_drain(tls: Any) -> None:
+    async with serving(lambda request: b"ok", tls=tls[0]) as server:
+        client = await server.connect(GET, tls[1])
+        assert (await client.response())[0] == 200
+        client.transport.pauseProducing()
+        drained = server.site.drain(30)
+        await server.turn()
+        assert not drained.called
+        server.advance(server.site.limits.sweep_seconds)
+        await server.until(lambda: drained.called)
+        client.transport.resumeProducing()
+
+
+@pytest_twisted.ensureDeferred
 async def test_over_tls_too_many_connections_are_closed(tls: Any) -> None:
     async with serving(lambda request: b"ok", tls=tls[0], connections=1) as server:
         first = await server.connect(GET, tls[1])

@@ -345,6 +345,9 @@ class Channel(Protocol):
         """Close if no request is running; otherwise the running one is the last."""
         if self._request is None and self._body is None and not self._buffer and not self._closing:
             self._lose_connection()
+            # Nothing is under way that could be cut: a TLS client that does not answer the close alert (one that waits
+            # in a pool of connections never does) must not hold up the end.
+            self._deadline = self.site.seconds()
 
     def _end(self, reason: Failure) -> None:
         if self._gone:
