@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -69,12 +70,19 @@ class FileBody:
         self.resumeProducing()
 
     async def _produce(self, consumer: IConsumer) -> None:
-        while True:
-            block = await self._next_block()
+        # Where the length is known the end is too: the answer may come at once, and its receiver closes the file.
+        left = math.inf if self.length is UNKNOWN_LENGTH else self.length
+        while left > 0:
+            try:
+                block = await self._next_block()
+            except ValueError:  # closed meanwhile
+                if not self._stopped:
+                    raise
             if self._stopped:
                 await Deferred()  # "the Deferred is never fired" then
             if not block:
                 return
+            left -= len(block)
             consumer.write(block)
             self._progress(len(block))
             if self._resumed is not None:
