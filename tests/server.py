@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import boto3
 import botocore.config
@@ -111,12 +111,8 @@ class ServerProcess:
 
         :raises RuntimeError: it ended, or did not listen in time; with its log.
         """
-        assert self._process is None, "it runs already"
-        self._started_at = self._log.stat().st_size if self._log.exists() else 0
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self.command, cwd=self.home, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+        self.launch()
+        assert self._process is not None
         deadline = time.monotonic() + START_SECONDS
         while len(self.urls) < self.expect_listeners:
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -125,6 +121,18 @@ class ServerProcess:
             time.sleep(0.02)
             self.urls = _LISTENING.findall(self._log.read_text(errors="replace")[self._started_at :])
         return self
+
+    def launch(self) -> None:
+        """Start it without waiting."""
+        assert self._process is None, "it runs already"
+        self._started_at = self._log.stat().st_size if self._log.exists() else 0
+        with self._log.open("ab") as log:
+            self._process = self._spawn(log)
+
+    def _spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self.command, cwd=self.home, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
 
     @property
     def endpoint(self) -> str:
