@@ -207,12 +207,12 @@ def assemble(settings: Settings, reactor: IServerReactor) -> AisService:
         listeners,
         directory,
         open_store=partial(open_store, settings.data, reactor=reactor, sync=settings.sync, lock=directory),
-        make_root=partial(_make_root, site, state, authenticator, props, settings.region),
+        make_root=partial(make_root, site, state, authenticator, props, settings.region),
         notices=notices(settings, beyond if credentials is None else []),
     )
 
 
-def _make_root(
+def make_root(
     site: Site, state: State, authenticator: Authenticator, props: BucketProps, region: str, store: ObjectStore
 ) -> IResource:
     def gauges() -> Gauges:
