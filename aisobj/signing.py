@@ -124,8 +124,27 @@ def signing_key(secret: str, date: bytes, region: bytes, service: bytes = SERVIC
 
 
 def sign(key: bytes, text: bytes) -> bytes:
-    """The signature, in lower-case hex."""
-    return hmac.digest(key, text, "sha256").hex().encode("ascii")
+    """The signature, in lower-case hex.
+
+    HMAC as RFC 2104 has it, from the key's two begun hashes: ``hmac.digest`` looks its algorithm up each time (2.2 us
+    instead of 0.9, measured with OpenSSL 3.0).
+    """
+    begun_inner, begun_outer = _begun_hmac(key)
+    inner, outer = begun_inner.copy(), begun_outer.copy()
+    inner.update(text)
+    outer.update(inner.digest())
+    return outer.hexdigest().encode("ascii")
+
+
+@lru_cache(maxsize=MAX_SIGNING_KEYS)
+def _begun_hmac(key: bytes) -> tuple[hashlib._Hash, hashlib._Hash]:
+    """SHA-256 of the key's inner and outer padding, to be copied."""
+    block = key.ljust(64, b"\0")
+    return hashlib.sha256(block.translate(_INNER)), hashlib.sha256(block.translate(_OUTER))
+
+
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
 
 def sign_headers(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple, NoReturn
 
 import msgspec
@@ -114,8 +115,8 @@ def verify_claim(
     :raises S3Error: whatever is wrong.
     """
     principal, secret = find_user(credentials, claim.access_key, token)
-    names = claim.signed_headers.split(b";")
-    _check_signed(fields, names)
+    names, named = _signed_headers(claim.signed_headers)
+    _check_signed(fields, named)
     key = signing.signing_key(secret, claim.date, claim.region)
     _check_signature(request, fields, names, query, claim, key, prefix)
     check_allowed(mechanism, mode)
@@ -128,14 +129,20 @@ def verify_claim(
     )
 
 
-def _check_signed(fields: Mapping[bytes, bytes], names: Sequence[bytes]) -> None:
+@lru_cache(maxsize=64)  # a client signs the same headers again and again
+def _signed_headers(value: bytes) -> tuple[tuple[bytes, ...], frozenset[bytes]]:
+    """The names in ``SignedHeaders``, in order and as a set."""
+    names = tuple(value.split(b";"))
+    return names, frozenset(names)
+
+
+def _check_signed(fields: Mapping[bytes, bytes], signed: frozenset[bytes]) -> None:
     """``host`` and every ``x-amz-*`` must be signed: else who has a presigned URL could add what it does not grant.
 
     ``x-amz-content-sha256`` need not be named (AWS does not ask for it either): it is the last line that is signed.
 
     :raises S3Error: AccessDenied.
     """
-    signed = frozenset(names)
     missing = [name for name in fields if name not in signed and name.startswith(b"x-amz-") and name != SHA256_HEADER]
     if b"host" not in signed:
         missing.append(b"host")
@@ -157,35 +164,42 @@ def _check_signature(
     prefix: bytes,
 ) -> None:
     """:raises S3Error: SignatureDoesNotMatch, with what we would have signed."""
-    wire_host = signing.canonical_value(fields.get(b"host", b""))
     # A header that is named but not there counts as an empty one: HTTP libraries drop those.
     lines = [name + b":" + signing.canonical_value(fields.get(name, b"")) for name in names]
+    path = signing.canonical_path(request.path)
+    on_wire = _canonical_request(request.method, path, query, lines, claim)
+    if _is_signed(on_wire, claim, key):
+        return
     where = names.index(b"host")
-    first: tuple[bytes, bytes] | None = None
-    for host, path in _forms(wire_host, signing.canonical_path(request.path), prefix):
+    for host, other_path in _other_forms(lines[where].removeprefix(b"host:"), path, prefix):
         lines[where] = b"host:" + host
-        canonical = signing.canonical_request(request.method, path, query, lines, claim.signed_headers, claim.payload)
-        to_sign = signing.string_to_sign(claim.amz_date, claim.scope, canonical)
-        if hmac.compare_digest(signing.sign(key, to_sign), claim.signature):
+        if _is_signed(_canonical_request(request.method, other_path, query, lines, claim), claim, key):
             return
-        first = first or (canonical, to_sign)
-    assert first is not None, "the wire form is always there"
     raise S3Error(
         "SignatureDoesNotMatch",
         AWSAccessKeyId=text(claim.access_key),
-        StringToSign=text(first[1]),
+        StringToSign=text(signing.string_to_sign(claim.amz_date, claim.scope, on_wire)),
         SignatureProvided=text(claim.signature),
-        CanonicalRequest=text(first[0]),
+        CanonicalRequest=text(on_wire),
     )
 
 
-def _forms(host: bytes, path: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The Host and URI that a client may have signed: as on the wire; and what clients make of an endpoint with a path.
+def _canonical_request(method: bytes, path: bytes, query: bytes, lines: Sequence[bytes], claim: Claim) -> bytes:
+    return signing.canonical_request(method, path, query, lines, claim.signed_headers, claim.payload)
 
-    None of the others can be another request's wire form: a Host has no slash, and the tree answers ``/BKT/KEY`` as it
+
+def _is_signed(canonical: bytes, claim: Claim, key: bytes) -> bool:
+    to_sign = signing.string_to_sign(claim.amz_date, claim.scope, canonical)
+    return hmac.compare_digest(signing.sign(key, to_sign), claim.signature)
+
+
+def _other_forms(host: bytes, path: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The Host and URI that a client may have signed instead of those on the wire: what clients make of an endpoint
+    with a path.
+
+    None of them can be another request's wire form: a Host has no slash, and the tree answers ``/BKT/KEY`` as it
     answers ``/s3/BKT/KEY``.
     """
-    yield host, path
     if b"%2F" in path:
         yield host, path.replace(b"%2F", b"/")  # AWS's UriEncode of a key
     if path != prefix and not path.startswith(prefix + b"/"):
@@ -228,6 +242,7 @@ def _split_authorization(value: bytes) -> Mapping[bytes, bytes]:
     return parts
 
 
+@lru_cache(maxsize=256)  # the same users come again and again; what is refused is not kept
 def split_credential(credential: bytes, region: str | None, malformed: Malformed) -> tuple[bytes, bytes, bytes, bytes]:
     """
     :param region: the only one that is right, None for any.
