@@ -111,18 +111,22 @@ def _redacted(uri: str) -> str:
     path, mark, query = uri.partition("?")
     if not mark:
         return uri
-    return path + "?" + "&".join([_redacted_parameter(parameter) for parameter in query.split("&")])
+    parameters = [parameter.partition("=") for parameter in query.split("&")]
+    return f"{path}?" + "&".join(
+        [f"{name}=-" if mark and _is_secret(name) else f"{name}{mark}{value}" for name, mark, value in parameters]
+    )
 
 
-def _redacted_parameter(parameter: str) -> str:
-    name, mark, _ = parameter.partition("=")
-    plain = unquote(name) if "%" in name else name
-    return f"{name}=-" if mark and plain.lower() in _SECRET else parameter
+@lru_cache(maxsize=256)
+def _is_secret(name: str) -> bool:
+    return (unquote(name) if "%" in name else name).lower() in _SECRET
 
 
 def _text(value: str) -> str:
     r"""For within quotes: what is not plain ASCII becomes ``\xNN``."""
-    return _UNSAFE.sub(lambda found: f"\\x{ord(found[0]):02x}", value) if _UNSAFE.search(value) else value
+    if value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
+        return value
+    return _UNSAFE.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
 
 
 @lru_cache(maxsize=64)  # the same few clients come again and again
