@@ -80,6 +80,9 @@ class ReadConditions:
     if_modified_since: int | None = None
     if_unmodified_since: int | None = None
 
+    #: The headers that :meth:`parse` reads; a request that has none of them has :data:`NO_CONDITIONS`.
+    HEADERS: ClassVar = frozenset({b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since"})
+
     @classmethod
     def parse(cls, get: Get, prefix: str = "") -> ReadConditions:
         """

@@ -26,7 +26,7 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from aisobj.errors import S3Error
-from aisobj.web.body import RequestBody
+from aisobj.web.body import NO_BODY, RequestBody
 from aisobj.web.head import Head, check_beginning, parse_head
 from aisobj.web.request import Request
 from aisobj.web.transport import BlockSource, BufferedOutput, Output, TCPOutput
@@ -147,7 +147,7 @@ class Channel(Protocol):
             self._advancing = False
         if self._eof:
             self._advance_at_end()
-        else:
+        elif self._paused or self._request is not None:
             self._pause_or_resume()
 
     def _advance_at_end(self) -> None:
@@ -258,17 +258,19 @@ class Channel(Protocol):
 
     def connection_header(self, request: Request) -> bytes:
         """Decide, when the head of its response is sent, whether the connection outlives this request."""
-        body = request.body
         if request.keep_alive and (
             self.site.draining
             or (self._eof and not self._buffer)
-            or body.failed
-            or not (body.complete or body.drainable(self.site.limits.drain_bytes))
+            or (request.body is not NO_BODY and not self._can_end(request.body))
         ):
             request.keep_alive = False
         if not request.keep_alive:
             return b"Connection: close\r\n"
         return b"" if request.http11 else b"Connection: keep-alive\r\n"
+
+    def _can_end(self, body: RequestBody) -> bool:
+        """The next request's beginning will be found."""
+        return not body.failed and (body.complete or body.drainable(self.site.limits.drain_bytes))
 
     def write(self, data: bytes) -> None:
         """The beginning of a response."""
@@ -307,7 +309,8 @@ class Channel(Protocol):
             self._deadline = now + self.site.limits.head_seconds
             self._body.discard()
             self._check_body_end()
-        self.advance()
+        if not self._advancing:
+            self.advance()
 
     # The end
 

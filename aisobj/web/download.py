@@ -29,12 +29,12 @@ def send_found(
 
     :raises StorageError: or errbacks; after the head is out the connection is aborted by whoever renders.
     """
+    if request.method == b"HEAD":
+        request.respond(status, (*headers, (b"Content-Length", b"%d" % length)))
+        return None
     if found.inline is not None:
         store.objects.check_inline(found)
         request.respond(status, headers, bytes(found.inline[offset : offset + length]))
-        return None
-    if request.method == b"HEAD":
-        request.respond(status, (*headers, (b"Content-Length", b"%d" % length)))
         return None
     return Deferred.fromCoroutine(_stream(request, store, found, status, headers, offset, length))
 

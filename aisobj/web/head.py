@@ -8,6 +8,7 @@ a body, because httptools does not tell where in a read a message ended, and han
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from httptools import (
@@ -107,7 +108,7 @@ def parse_head(data: bytes, limits: Limits) -> Head:
     if target[:1] != b"/" or b"#" in target:
         head.target = _origin_form(target, first)
     _frame_body(head, first)
-    _decide_keep_alive(head)
+    head.keep_alive = _wants_keep_alive(head) if b"connection" in first else head.http11
     return head
 
 
@@ -136,8 +137,13 @@ def _check_host(first: dict[bytes, bytes], http11: bool) -> None:
     if host is None:
         if http11:
             raise refusal("The Host header is missing.")
-    elif not _AUTHORITY.fullmatch(host):
+    elif not _is_authority(host):
         raise refusal("The Host header is malformed.")
+
+
+@lru_cache(maxsize=64)  # clients reach us by few names
+def _is_authority(host: bytes) -> bool:
+    return _AUTHORITY.fullmatch(host) is not None
 
 
 def _origin_form(target: bytes, first: dict[bytes, bytes]) -> bytes:
@@ -173,10 +179,8 @@ def _frame_body(head: Head, first: dict[bytes, bytes]) -> None:
         head.expects_continue = head.http11 and first.get(b"expect", b"").lower() == b"100-continue"
 
 
-def _decide_keep_alive(head: Head) -> None:
-    """RFC 9112 section 9.3."""
-    head.keep_alive = head.http11
-    if b"connection" in head.first:
-        value = b",".join(value for name, value in head.headers if name == b"connection")
-        options = {option.strip(b" \t").lower() for option in value.split(b",")}
-        head.keep_alive = b"close" not in options if head.http11 else b"keep-alive" in options
+def _wants_keep_alive(head: Head) -> bool:
+    """What ``Connection`` says (RFC 9112 section 9.3)."""
+    value = b",".join(value for name, value in head.headers if name == b"connection")
+    options = {option.strip(b" \t").lower() for option in value.split(b",")}
+    return b"close" not in options if head.http11 else b"keep-alive" in options

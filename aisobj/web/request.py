@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
@@ -55,6 +56,8 @@ class Request:
     :ivar path: raw, what precedes the first ``?``; ``query`` what follows it, ``b""`` without one.
     :ivar raw_headers: names in lower case, in the order of the wire. Trailers never get here.
     :ivar postpath: unquoted segments of the path that resource traversal has not consumed; ``prepath`` the others.
+    :ivar header: name in lower case -> the first value of that header, or None.
+    :ivar has_none_of: names in lower case -> whether there is no such header.
     :ivar request_id: 16 upper-case hexadecimal digits.
     :ivar started: seconds of the site's clock when the head was complete.
     :ivar status: of the response, 0 until its head is sent.
@@ -93,7 +96,8 @@ class Request:
         segments = self.path.split(b"/")
         del segments[0]
         self.postpath = [unquote_to_bytes(segment) for segment in segments] if b"%" in self.path else segments
-        self._first = head.first
+        self.header: Callable[[bytes], bytes | None] = head.first.get
+        self.has_none_of: Callable[[AbstractSet[bytes]], bool] = head.first.keys().isdisjoint
         if head.length == 0:
             self.body = NO_BODY
         else:
@@ -102,10 +106,6 @@ class Request:
             self.body = RequestBody(channel, framing, head.expects_continue)
 
     # The request
-
-    def header(self, name: bytes) -> bytes | None:
-        """The first value of the header ``name`` (lower case)."""
-        return self._first.get(name)
 
     @property
     def requestHeaders(self) -> Headers:
@@ -168,9 +168,9 @@ class Request:
             return
         length: int | None = len(body)
         if self.method == b"HEAD" or status in _BODILESS:
-            body = b""
-            if any(name.lower() == b"content-length" for name, _ in headers):
+            if b"content-length" in [name.lower() for name, _ in headers]:
                 length = None
+            body = b""
         head = self._response_head(status, headers, length)
         self.bytes_out = len(body)
         self.channel.write_last(head + body)
@@ -245,8 +245,10 @@ class Request:
             self.gone = True
             self.status = self.status or CLIENT_CLOSED
             self.error_code = self.error_code or "Aborted"
+        if self._waiting_for_end is None:
+            return
         waiting, self._waiting_for_end = self._waiting_for_end, None
-        for ended in waiting or ():
+        for ended in waiting:
             if reason is None:
                 ended.callback(None)
             else:

@@ -2,14 +2,15 @@
 
 On plain TCP the very buffer of the source goes to ``send(2)``: ``transport.write`` would copy it twice more (0.5 s of
 CPU per GB, measured). The transport calls a pull producer only when its own buffers are empty
-(``twisted.internet.abstract.FileDescriptor.doWrite``), and nobody else writes to it, so ``writeSomeData`` keeps the
-order. Everything else (TLS, transports of tests) gets ``bytes`` by ``transport.write`` and stops us as a push producer.
+(``twisted.internet.abstract.FileDescriptor.doWrite``), and nobody else writes to it, so ``send(2)`` keeps the order.
+Everything else (TLS, transports of tests) gets ``bytes`` by ``transport.write`` and stops us as a push producer.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from errno import ENOBUFS
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, fail
@@ -72,7 +73,14 @@ class Output:
         if self._rest:
             self._rest = bytes(self._rest) + data
             return False
-        self._rest = data
+        taken = self._push(data)
+        if taken == len(data):  # as of most answers
+            return not self._full
+        self._rest = memoryview(data)[taken or 0 :]
+        if not taken:
+            if taken is not None:
+                self._await_room()
+            return False
         return self._push_rest() and not self.pending
 
     @property
@@ -240,17 +248,19 @@ class TCPOutput(Output):
     turn_bytes: int = 1024 * 1024
     _registered = False
 
-    def __init__(self, transport: Any, drained: Callable[[], None]) -> None:
-        super().__init__(transport, drained)
-        transport.SEND_LIMIT = self.turn_bytes  # Twisted's 128 KiB is for systems that take no more at once
-
     def _push(self, data: Block) -> int | None:
-        taken = self._transport.writeSomeData(data)
-        if isinstance(taken, BaseException):
+        # What Connection.writeSomeData does, without the frames and the view it needs for that.
+        try:
+            taken: int = self._transport.socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            if error.errno == ENOBUFS:
+                return 0
             self._transport.abortConnection()
             return None
         self.sent += taken
-        return int(taken)
+        return taken
 
     def _await_room(self) -> None:
         self._full = True
