@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from aisobj.model import Principal
 from aisobj.protocol.credentials import Credentials
 
 FILE = """\
@@ -22,20 +23,20 @@ aws_secret_access_key=s3cr3t two
 def test_each_section_is_a_user() -> None:
     users = Credentials.parse(FILE)
     assert len(users) == 2
-    assert users.lookup("AKIADEFAULT") == ("default", "s3cr3t/with+odd=%(chars)s")
-    assert users.lookup("AKIALOADER") == ("data loader", "s3cr3t two")
-    assert users.lookup("AKIANOBODY") is None
-    assert users.lookup("") is None
+    assert users.lookup(b"AKIADEFAULT") == (Principal("default", "AKIADEFAULT"), "s3cr3t/with+odd=%(chars)s")
+    assert users.lookup(b"AKIALOADER") == (Principal("data loader", "AKIALOADER"), "s3cr3t two")
+    assert users.lookup(b"AKIANOBODY") is None
+    assert users.lookup(b"") is None
 
 
 def test_a_section_called_default_in_capitals_is_a_user_too() -> None:
     users = Credentials.parse("[DEFAULT]\naws_access_key_id=A\naws_secret_access_key=b\n")
-    assert users.lookup("A") == ("DEFAULT", "b")
+    assert users.lookup(b"A") == (Principal("DEFAULT", "A"), "b")
 
 
 def test_a_byte_order_mark_and_dos_line_ends_are_read_over() -> None:
     users = Credentials.parse("\ufeff" + FILE.replace("\n", "\r\n"))
-    assert users.lookup("AKIALOADER") == ("data loader", "s3cr3t two")
+    assert users.lookup(b"AKIALOADER") == (Principal("data loader", "AKIALOADER"), "s3cr3t two")
 
 
 def test_no_secret_in_the_repr() -> None:

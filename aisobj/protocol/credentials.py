@@ -9,6 +9,8 @@ import configparser
 import re
 from collections.abc import Iterable
 
+from aisobj.model import Principal
+
 # What an access key may be made of: it stands in a header between "=" and "/" and in front of a comma or a colon.
 _is_access_key = re.compile(r"[A-Za-z0-9._~+=@-]+").fullmatch
 
@@ -23,15 +25,16 @@ class Credentials:
         :param users: name, access key, secret of each.
         :raises ValueError: no user, an access key that cannot be one or that two users have, an empty secret.
         """
-        found: dict[str, tuple[str, str]] = {}
+        found: dict[bytes, tuple[Principal, str]] = {}
         for name, access_key, secret in users:
             if not _is_access_key(access_key):
                 raise ValueError(f"[{name}]: aws_access_key_id is not an access key (letters, digits and ._~+=@- only)")
             if not secret:
                 raise ValueError(f"[{name}]: aws_secret_access_key is empty")
-            if access_key in found:
-                raise ValueError(f"[{name}]: the same aws_access_key_id as [{found[access_key][0]}]")
-            found[access_key] = (name, secret)
+            other = found.get(access_key.encode())
+            if other is not None:
+                raise ValueError(f"[{name}]: the same aws_access_key_id as [{other[0].name}]")
+            found[access_key.encode()] = Principal(name, access_key), secret
         if not found:
             raise ValueError("no section: each user needs one, with aws_access_key_id and aws_secret_access_key")
         self._users = found
@@ -58,15 +61,15 @@ class Credentials:
             raise ValueError(f"line {line}: expected [section], and name = value under it") from None
         return cls([_user(parser[name]) for name in parser.sections()])
 
-    def lookup(self, access_key: str) -> tuple[str, str] | None:
-        """The user's name and secret, or None."""
+    def lookup(self, access_key: bytes) -> tuple[Principal, str] | None:
+        """The user and the secret, or None. ``access_key``: as it was sent, whatever that is."""
         return self._users.get(access_key)
 
     def __len__(self) -> int:
         return len(self._users)
 
     def __repr__(self) -> str:
-        return f"<Credentials of {', '.join(name for name, _ in self._users.values())}>"
+        return f"<Credentials of {', '.join(user.name for user, _ in self._users.values())}>"
 
 
 def _user(section: configparser.SectionProxy) -> tuple[str, str, str]:

@@ -35,6 +35,8 @@ class Level(enum.Enum):
     BUCKET = "bucket"
     OBJECT = "object"
 
+    __hash__ = object.__hash__  # Enum's own is a function in Python, and every request looks its level up
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NoReturn
 
 from aisobj import signing
@@ -57,6 +58,9 @@ _plain = re.compile(
 _CANONICAL = (
     b"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=%b&X-Amz-Date=%b&X-Amz-Expires=%b&X-Amz-SignedHeaders=%b"
 )
+
+
+_decode = lru_cache(maxsize=256)(signing.decode)  # of users and lists of headers, which come again and again
 
 
 def verify_plain(
@@ -127,7 +131,7 @@ def _verify(
     :param query: the canonical query without the signature.
     """
     access_key, date, claimed_region, scope = split_credential(
-        signing.decode(values[b"X-Amz-Credential"]), region, _CREDENTIAL
+        _decode(values[b"X-Amz-Credential"]), region, _CREDENTIAL
     )
     amz_date = values[b"X-Amz-Date"]
     claimed = parse_amz_date(amz_date)
@@ -146,7 +150,7 @@ def _verify(
         claimed_region,
         scope,
         amz_date,
-        signing.decode(values[b"X-Amz-SignedHeaders"]),
+        _decode(values[b"X-Amz-SignedHeaders"]),
         values[_SIGNATURE],
         _UNSIGNED_PAYLOAD if payload is None else payload,
     )

@@ -174,13 +174,12 @@ def find_user(credentials: Credentials, access_key: bytes, token: bytes | None) 
     :param token: ``x-amz-security-token``, None if there is none. We hand out none, so that none can be right.
     :raises S3Error: InvalidAccessKeyId, InvalidToken.
     """
-    name = text(access_key)
-    found = credentials.lookup(name)
+    found = credentials.lookup(access_key)
     if found is None:
-        raise S3Error("InvalidAccessKeyId", AWSAccessKeyId=name)
+        raise S3Error("InvalidAccessKeyId", AWSAccessKeyId=text(access_key))
     if token is not None:
         raise S3Error("InvalidToken")
-    return Principal(name=found[0], access_key=name), found[1]
+    return found
 
 
 def check_skew(claimed: int, as_sent: bytes, now: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aisobj import checksums
-from aisobj.model import Bucket, Checksum, ObjectRecord
+from aisobj.model import Bucket, Checksum, ObjectRecord, VersioningStatus
 from aisobj.protocol.s3time import http_date
 from aisobj.s3.versions import shown
 
@@ -12,12 +12,14 @@ Headers = list[tuple[bytes, bytes]]
 
 def read_headers(bucket: Bucket, record: ObjectRecord) -> Headers:
     """What every answer to a read carries, 304 included."""
-    return [
+    headers = [
         (b"Last-Modified", http_date(record.mtime).encode("ascii")),
         etag_header(record.etag),
         (b"Accept-Ranges", b"bytes"),
-        *version_header(bucket, record),
     ]
+    if bucket.props.versioning_status is VersioningStatus.ENABLED:
+        headers += version_header(bucket, record)
+    return headers
 
 
 def write_headers(bucket: Bucket, record: ObjectRecord) -> Headers:

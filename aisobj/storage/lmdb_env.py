@@ -12,6 +12,7 @@ that file, not even to sync it. It says who reads which snapshot and holds nothi
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,7 @@ MAP_SIZE: Final = 1 << 40
 MAX_READERS: Final = 1024
 
 
+@lru_cache(maxsize=1024)
 def row_prefix(partition: bytes) -> bytes:
     """What stands before the keys of a partition's rows."""
     return len(partition).to_bytes(1, "big") + partition

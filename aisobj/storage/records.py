@@ -76,9 +76,8 @@ def seal(data: bytes) -> bytes:
 
 def unseal(row: bytes) -> memoryview:
     """What ``seal`` was given. Raises as :func:`decode` does."""
-    view = memoryview(row)
-    data = view[:-_CHECKSUM]
-    if len(row) <= _CHECKSUM or xxh3_64_digest(data) != view[-_CHECKSUM:]:
+    data = memoryview(row)[:-_CHECKSUM]
+    if len(row) <= _CHECKSUM or xxh3_64_digest(data) != row[-_CHECKSUM:]:
         raise CorruptData("a row does not match its checksum")
     if row[:1] != VERSION:
         raise FormatError(f"a row of format {row[0]}, which this release does not read")

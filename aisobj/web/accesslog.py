@@ -96,11 +96,12 @@ def _line(request: Request, time: str, seconds: float) -> str:
     if request.query:
         uri = _redacted(uri)
     version = "1.1" if request.http11 else "1.0"
+    key = quote_from_bytes(request.key) if request.key else "-"
     return (
         f"{request.peer} - {_token(request.principal_name)} [{time}] "
         f'"{request.method.decode("latin-1")} {_text(uri)} HTTP/{version}" {request.status} {request.bytes_out} '
         f'"{_header(request.header(b"referer"))}" "{_header(request.header(b"user-agent"))}" '
-        f"operation={request.operation or '-'} bucket={_token(request.bucket)} key={_key(request.key)} "
+        f"operation={request.operation or '-'} bucket={_token(request.bucket)} key={key} "
         f"id={request.request_id} in={request.bytes_in} out={request.bytes_out} "
         f"seconds={seconds:.6f} error={request.error_code or '-'}\n"
     )
@@ -140,7 +141,3 @@ def _header(value: bytes | None) -> str:
 def _token(value: str | None) -> str:
     """For outside quotes."""
     return quote_from_bytes(value.encode("utf-8", "surrogateescape"), safe="@:+,=") if value else "-"
-
-
-def _key(value: bytes | None) -> str:
-    return quote_from_bytes(value) if value else "-"
