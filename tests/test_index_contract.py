@@ -63,6 +63,20 @@ async def test_provides_the_interface(index: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_snapshot_that_turns_to_another_partition_shows_that_one_and_keeps_it(index: Any) -> None:
+    await fill(index, {b"a": b"1"})
+    await fill(index, {b"a": b"other", b"b": b"2"}, b"other")
+    with snapshot(index) as view:
+        assert view.get(b"a") == b"1"
+        view.turn_to(b"other")
+        assert (view.get(b"a"), view.get(b"b")) == (b"other", b"2")
+        await fill(index, {b"a": b"later"}, b"other")
+        assert view.get(b"a") == b"other"
+        assert list(view.scan(b"", b"", 10)) == [(b"a", b"other"), (b"b", b"2")]
+    assert index.get(b"other", [b"a"]) == [b"later"]
+
+
+@pytest_twisted.ensureDeferred
 async def test_get_gives_each_row_in_the_order_asked_and_none_for_what_is_not_there(index: Any) -> None:
     await fill(index, {b"a": b"1", b"b": b"", b"\0": b"nul", b"\xff\xff": b"high"})
     assert index.get(BUCKET, [b"b", b"x", b"\xff\xff", b"a", b"\0", b"a\0"]) == [b"", None, b"high", b"1", b"nul", None]

@@ -163,6 +163,19 @@ class Engine:
             raise no_such_bucket(name)
         return records.decode_bucket_name(row).id
 
+    def snapshot(self, name: str) -> ISnapshot:
+        """Of the partition of the bucket that a name stands for; the caller closes it. Raises NoSuchBucket."""
+        snapshot: ISnapshot = self.index.snapshot(keys.ROOT)
+        try:
+            row = snapshot.get(keys.bucket_name(name))
+            if row is None:
+                raise no_such_bucket(name)
+            snapshot.turn_to(records.decode_bucket_name(row).id)
+        except BaseException:
+            snapshot.close()
+            raise
+        return snapshot
+
     def live_bucket(self, row: bytes | None, name: str) -> Bucket:
         """The bucket in an ``A`` row. Raises NoSuchBucket where it is deleted."""
         if row is not None:

@@ -46,6 +46,9 @@ class ISnapshot(Interface):
     An old snapshot keeps the engine from reusing space, so none outlives one LIST page.
     """
 
+    def turn_to(partition: bytes) -> None:
+        """Show another partition from now on: as it was when the snapshot was made, or later."""
+
     def get(key: bytes) -> bytes | None:
         """The row's value, or None."""
 

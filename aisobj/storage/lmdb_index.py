@@ -28,6 +28,9 @@ class LmdbSnapshot:
         self._prefix = row_prefix(partition)
         self._transaction = environment.begin()
 
+    def turn_to(self, partition: bytes) -> None:
+        self._prefix = row_prefix(partition)
+
     def get(self, key: bytes) -> bytes | None:
         return self._transaction.get(self._prefix + key)
 

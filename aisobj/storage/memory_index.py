@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -39,10 +39,16 @@ class _Rows:
 class MemorySnapshot:
     """Keeps a partition's rows from changing under it."""
 
-    def __init__(self, rows: _Rows) -> None:
-        self._rows = rows
+    def __init__(self, find: Callable[[bytes], _Rows], partition: bytes) -> None:
+        self._find = find
+        self._rows = find(partition)
         self._open = True
-        rows.snapshots += 1
+        self._rows.snapshots += 1
+
+    def turn_to(self, partition: bytes) -> None:
+        self._rows.snapshots -= 1
+        self._rows = self._find(partition)
+        self._rows.snapshots += 1
 
     def get(self, key: bytes) -> bytes | None:
         return self._rows.by_key.get(key)
@@ -80,7 +86,7 @@ class MemoryIndex:
         return [rows.get(key) for key in keys]
 
     def snapshot(self, partition: bytes) -> MemorySnapshot:
-        return MemorySnapshot(self._rows(partition))
+        return MemorySnapshot(self._rows, partition)
 
     def scan(self, partition: bytes, after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         snapshot = self.snapshot(partition)

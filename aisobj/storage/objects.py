@@ -81,7 +81,7 @@ class Objects:
     def fetch(self, name: str, key: bytes, with_body: bool = True) -> Found:
         """The current version. Raises NoSuchBucket, NoSuchKey, CorruptData. Does not wait."""
         engine = self._engine
-        snapshot = engine.index.snapshot(engine.bucket_id(name))
+        snapshot = engine.snapshot(name)
         try:
             bucket = engine.live_bucket(snapshot.get(keys.BUCKET), name)
             row = snapshot.get(keys.OBJECT + key)
@@ -137,7 +137,7 @@ class Objects:
     def list(self, name: str, params: ListParams) -> Page[ObjectRecord]:
         """A page of a listing, from one snapshot. Raises NoSuchBucket."""
         engine = self._engine
-        snapshot = engine.index.snapshot(engine.bucket_id(name))
+        snapshot = engine.snapshot(name)
 
         def scan(after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, ObjectRecord]]:
             for row_key, row in snapshot.scan(keys.OBJECT + after, keys.OBJECT + prefix, limit):
