@@ -48,12 +48,12 @@ _CREDENTIAL = Malformed("AuthorizationQueryParametersError", "Error parsing the 
 #: make of a request without parameters of its own.
 _plain = re.compile(
     rb"X-Amz-Algorithm=AWS4-HMAC-SHA256"
-    rb"&X-Amz-Credential=((?:[\w.~-]|%2F)++)"
+    rb"&X-Amz-Credential=([A-Za-z0-9_.~-]++(?:%2F[A-Za-z0-9_.~-]++)*+)"
     rb"&X-Amz-Date=([0-9A-Z]++)"
     rb"(?:&X-Amz-Expires=([0-9-]++))?+"
-    rb"&X-Amz-SignedHeaders=((?:[\w.~-]|%3B)++)"
+    rb"&X-Amz-SignedHeaders=([A-Za-z0-9_.~-]++(?:%3B[A-Za-z0-9_.~-]++)*+)"
     rb"(?:&X-Amz-Expires=([0-9-]++))?+"
-    rb"&X-Amz-Signature=([\w.~-]++)"
+    rb"&X-Amz-Signature=([A-Za-z0-9_.~-]++)"
 ).fullmatch
 _CANONICAL = (
     b"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=%b&X-Amz-Date=%b&X-Amz-Expires=%b&X-Amz-SignedHeaders=%b"
@@ -177,8 +177,8 @@ def _presigned_parameters(pairs: Sequence[signing.Pair]) -> dict[bytes, bytes]:
     return values
 
 
-def _check_expiry(claimed: int, expires: bytes, now: float) -> None:
-    """:raises S3Error: AuthorizationQueryParametersError for a wrong number, AccessDenied outside its time."""
+@lru_cache(maxsize=256)  # programs ask for the same time again and again; what is refused is not kept
+def _expires_seconds(expires: bytes) -> int:
     # The length first: int() takes time in the square of it.
     if len(expires) > 18 or not expires.removeprefix(b"-").isdigit():
         _malformed_query("X-Amz-Expires should be a number")
@@ -190,6 +190,12 @@ def _check_expiry(claimed: int, expires: bytes, now: float) -> None:
             "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than "
             f"{MAX_EXPIRES} seconds"
         )
+    return seconds
+
+
+def _check_expiry(claimed: int, expires: bytes, now: float) -> None:
+    """:raises S3Error: AuthorizationQueryParametersError for a wrong number, AccessDenied outside its time."""
+    seconds = _expires_seconds(expires)
     if now > claimed + seconds:
         raise S3Error(
             "AccessDenied",
