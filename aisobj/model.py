@@ -12,8 +12,8 @@ import enum
 import msgspec
 
 
-class _Record(msgspec.Struct, frozen=True, array_like=True):
-    """Base of what is stored."""
+class _Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Base of what is stored. No record can be part of a cycle, so the collector need not look at any (``gc=False``)."""
 
 
 class Format(_Record, frozen=True, array_like=True):

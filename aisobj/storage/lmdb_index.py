@@ -47,12 +47,12 @@ class LmdbSnapshot:
             return
         within = self._prefix + prefix
         cut = len(self._prefix)
+        if cursor.key()[cut:] < first and not cursor.next():
+            return
         for row_key, value in cursor.iternext():
             if not row_key.startswith(within):
                 return
-            key = row_key[cut:]
-            if key >= first:
-                yield key, value
+            yield row_key[cut:], value
 
     def close(self) -> None:
         self._transaction.abort()
