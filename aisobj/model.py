@@ -13,7 +13,7 @@ import msgspec
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Base of what is stored. No record can be part of a cycle, so the collector need not look at any (``gc=False``)."""
+    """Base of what is stored. No record can be part of a cycle, so the garbage collector need not look at any."""
 
 
 class Format(_Record, frozen=True, array_like=True):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
-
 import msgspec
 
 from aisobj import checksums
@@ -33,7 +31,7 @@ from aisobj.storage.interfaces import ISnapshot
 SHORT_HEADERS = 160
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, frozen=True, gc=False):
     """An object as one snapshot of the index shows it."""
 
     bucket: Bucket
@@ -43,7 +41,7 @@ class Found(NamedTuple):
     body: Body | None  #: where it is, otherwise
 
 
-class Seen(NamedTuple):
+class Seen(msgspec.Struct, frozen=True, gc=False):
     """The state that a write was decided on: what the commit expects to find still."""
 
     bucket: Bucket
@@ -52,7 +50,7 @@ class Seen(NamedTuple):
     snapshot: ISnapshot
 
 
-class NewBody(NamedTuple):
+class NewBody(msgspec.Struct, frozen=True, gc=False):
     """What a record says of its body; either ``inline`` or ``body`` or neither (empty)."""
 
     size: int

@@ -34,7 +34,7 @@ def send_found(
         return None
     if found.inline is not None:
         store.objects.check_inline(found)
-        request.respond(status, headers, bytes(found.inline[offset : offset + length]))
+        request.respond(status, headers, found.inline[offset : offset + length])
         return None
     return Deferred.fromCoroutine(_stream(request, store, found, status, headers, offset, length))
 

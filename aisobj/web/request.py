@@ -156,7 +156,7 @@ class Request:
 
     # The response
 
-    def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
+    def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes | memoryview[int] = b"") -> None:
         """The whole answer. Date, Server, x-amz-request-id, Content-Length and, where needed, Connection are added.
 
         On HEAD the body stays here, and a Content-Length among ``headers`` replaces that of ``body``.
@@ -173,7 +173,7 @@ class Request:
             body = b""
         head = self._response_head(status, headers, length)
         self.bytes_out = len(body)
-        self.channel.write_last(head + body)
+        self.channel.write_last(b"".join((head, body)))
 
     def start_response(self, status: int, headers: Sequence[tuple[bytes, bytes]], content_length: int) -> None:
         """The head of an answer whose body :meth:`send` sends. With no body to send (HEAD, 204, 304, length 0) the
@@ -222,7 +222,9 @@ class Request:
     def _response_head(self, status: int, headers: Sequence[tuple[bytes, bytes]], length: int | None) -> bytes:
         if self.status:
             raise RuntimeError("this request has been answered")
-        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        lines = b""
+        for name, value in headers:
+            lines += b"%b: %b\r\n" % (name, value)
         if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or b"\0" in lines:
             raise ValueError("a response header holds CR, LF or NUL")
         self.status = status
