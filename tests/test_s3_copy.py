@@ -10,6 +10,8 @@ import pytest
 from s3fixtures import fresh_name, refused
 from s3raw import Sender
 
+from aisobj.storage.store import INLINE_LIMIT
+
 SOURCE = {"ContentType": "a/b", "CacheControl": "max-age=1", "Metadata": {"m": "1"}}
 
 
@@ -19,7 +21,7 @@ def source(s3: Any, bucket: str) -> dict[str, str]:
     return {"Bucket": bucket, "Key": "source"}
 
 
-@pytest.mark.parametrize("size", [0, 100, 32 * 1024 + 1, 3_000_000])
+@pytest.mark.parametrize("size", [0, 100, INLINE_LIMIT + 1, 3_000_000])
 def test_a_copy_is_the_same_bytes_and_outlives_its_source(s3: Any, bucket: str, size: int) -> None:
     body = os.urandom(size)
     put = s3.put_object(Bucket=bucket, Key="source", Body=body, **SOURCE)

@@ -14,7 +14,9 @@ import pytest
 from s3fixtures import fresh_name, refused
 from s3raw import Sender
 
-SIZES = [0, 1, 4096, 32 * 1024, 32 * 1024 + 1, 256 * 1024, 1_000_003]
+from aisobj.storage.store import INLINE_LIMIT
+
+SIZES = [0, 1, 4096, INLINE_LIMIT, INLINE_LIMIT + 1, 256 * 1024, 1_000_003]
 
 
 @pytest.mark.parametrize("size", SIZES)
