@@ -256,7 +256,7 @@ def find(level: Level, method: bytes, query: Query, header: HeaderGetter) -> Ope
     Raises NotImplemented for a sub-resource that this level does not have, MethodNotAllowed (with ``Allow``) for a
     method that the sub-resource does not have, InvalidArgument for two sub-resources at once.
     """
-    sub_resource = _sub_resource(query) if query else ""
+    sub_resource = _sub_resource(query) if query.pairs else ""
     methods = _BY_LEVEL[level].get(sub_resource)
     if methods is None:
         raise S3Error("NotImplemented", ResourceType=sub_resource)
@@ -284,7 +284,7 @@ def admit(operation: Operation, query: Query, header: HeaderGetter) -> None:
     if not operation.implemented:
         raise S3Error("NotImplemented", Operation=operation.name)
     operation.guard.check(header)
-    if query:
+    if query.pairs:
         _check_parameters(operation, query)
 
 

@@ -255,8 +255,7 @@ class Objects:
         """What is there now, and the expectations that it still is. The caller closes the snapshot before it waits."""
         engine = self._engine
         for wait in (0.01, 0.05, 0.2, 0.5, 0.0, 0.01):
-            bucket_id = engine.bucket_id(name)
-            snapshot = engine.index.snapshot(bucket_id)
+            snapshot = engine.snapshot(name)
             try:
                 bucket_row = snapshot.get(keys.BUCKET)
                 bucket = engine.live_bucket(bucket_row, name)
@@ -266,7 +265,7 @@ class Objects:
                 snapshot.close()
                 raise
             if bucket.state is BucketState.ACTIVE:
-                changes = Changes(bucket_id)
+                changes = Changes(bucket.id)
                 changes.expect_row(keys.BUCKET, bucket_row)
                 changes.expect_row(keys.OBJECT + key, row)
                 return Seen(bucket, changes, current, snapshot)
