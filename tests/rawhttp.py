@@ -23,6 +23,7 @@ from zope.interface import implementer
 from aisobj.errors import S3Error
 from aisobj.web.accesslog import AccessLog
 from aisobj.web.limits import Limits
+from aisobj.web.outbox import Outbox
 from aisobj.web.request import Request
 from aisobj.web.site import Site
 
@@ -126,6 +127,7 @@ class Server:
         self.clock.advance(1_700_000_000)
         self.root = Root(handler)
         self.site = Site(self.root, self.clock, limits, log)
+        self.site.outbox = Outbox(reactor)  # the turns that end are the reactor's, whatever the clock says
         factory = TLSMemoryBIOFactory(tls, False, self.site) if tls else self.site
         self.port = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.ended: list[tuple[Request, int, float]] = []

@@ -81,7 +81,7 @@ class Channel(Protocol):
         transport = self.transport
         self.secure = ISSLTransport.providedBy(transport)
         if isinstance(transport, Connection) and not self.secure:
-            self._output = TCPOutput(transport, self._drained)
+            self._output = TCPOutput(transport, self._drained, self.site.outbox)
         else:
             self._output = BufferedOutput(transport, self._drained)
         if not self.site.connected(self):

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from aisobj.web.accesslog import AccessLog
 from aisobj.web.channel import Channel
 from aisobj.web.limits import Limits
+from aisobj.web.outbox import Outbox
 from aisobj.web.request import Request
 
 Observer = Callable[[Request, int, float], None]
@@ -47,6 +48,7 @@ class Site(Factory):
         self.access_log = access_log
         self.observers: list[Observer] = []
         self.connections: set[Channel] = set()
+        self.outbox = Outbox(clock)
         self.draining = False
         self.seconds: Callable[[], float] = clock.seconds
         self._sweep_call: IDelayedCall | None = None

@@ -1,7 +1,7 @@
 """What leaves on a connection: whole answers, and large bodies from a source of blocks, with back-pressure.
 
 On plain TCP the very buffer of the source goes to ``send(2)``: ``transport.write`` would copy it twice more (0.5 s of
-CPU per GB, measured). The transport calls a pull producer only when its own buffers are empty
+CPU per GB, measured). Whole answers are sent at the end of the reactor's turn (``outbox``), large bodies at once. The transport calls a pull producer only when its own buffers are empty
 (``twisted.internet.abstract.FileDescriptor.doWrite``), and nobody else writes to it, so ``send(2)`` keeps the order.
 Everything else (TLS, transports of tests) gets ``bytes`` by ``transport.write`` and stops us as a push producer.
 """
@@ -17,6 +17,8 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IPullProducer, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from aisobj.web.outbox import Outbox
 
 Block = bytes | bytearray | memoryview
 
@@ -247,6 +249,31 @@ class TCPOutput(Output):
 
     turn_bytes: int = 1024 * 1024
     _registered = False
+
+    def __init__(self, transport: Any, drained: Callable[[], None], outbox: Outbox) -> None:
+        super().__init__(transport, drained)
+        self._outbox = outbox
+        self._in_outbox = False
+
+    def write(self, data: bytes) -> bool:
+        """As :meth:`Output.write`, at the end of the turn: always False."""
+        if self._lost is None:
+            self._rest = bytes(self._rest) + data if self._rest else data
+            if not self._in_outbox:
+                self._in_outbox = True
+                self._outbox.add(self)
+        return False
+
+    def send_waiting(self) -> None:
+        """For the outbox. (A body that has begun sends what came before it, and nobody sends before there is room.)"""
+        if self._rest and not self._full and self._body is None:
+            self._push_rest()
+
+    def report_sent(self) -> None:
+        """For the outbox."""
+        self._in_outbox = False
+        if not self._rest and self._body is None and self._lost is None:
+            self._drained()
 
     def _push(self, data: Block) -> int | None:
         # What Connection.writeSomeData does, without the frames and the view it needs for that.
