@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn, cast
 
+from twisted.internet.threads import deferToThreadPool
 from twisted.python import usage
 from twisted.web.resource import IResource, Resource
 
@@ -207,13 +208,19 @@ def assemble(settings: Settings, reactor: IServerReactor) -> AisService:
         listeners,
         directory,
         open_store=partial(open_store, settings.data, reactor=reactor, sync=settings.sync, lock=directory),
-        make_root=partial(make_root, site, state, authenticator, props, settings.region),
+        make_root=partial(make_root, reactor, site, state, authenticator, props, settings.region),
         notices=notices(settings, beyond if credentials is None else []),
     )
 
 
 def make_root(
-    site: Site, state: State, authenticator: Authenticator, props: BucketProps, region: str, store: ObjectStore
+    reactor: IServerReactor,
+    site: Site,
+    state: State,
+    authenticator: Authenticator,
+    props: BucketProps,
+    region: str,
+    store: ObjectStore,
 ) -> IResource:
     def gauges() -> Gauges:
         totals = store.buckets.totals()
@@ -225,7 +232,8 @@ def make_root(
             request.operation, status, seconds, request.bytes_in, request.bytes_out
         )
     )
-    return RootResource(Context(store, authenticator, props, region), state, metrics, gauges)
+    in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+    return RootResource(Context(store, authenticator, props, in_thread, region), state, metrics, gauges)
 
 
 def _read_credentials(path: Path | None) -> Credentials | None:

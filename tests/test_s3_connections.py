@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import os
@@ -9,9 +10,11 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
+import pytest
 from s3raw import Sender, user_of
 
 MIB = 1 << 20
@@ -217,3 +220,32 @@ def test_a_download_by_small_reads_is_whole(raw: Sender, s3: Any, bucket: str) -
             digest.update(piece)
             left -= len(piece)
     assert digest.digest() == hashlib.sha256(body).digest()
+
+
+@pytest.mark.parametrize("operation", ["CompleteMultipartUpload", "DeleteObjects"])
+def test_a_long_document_keeps_nobody_waiting(raw: Sender, bucket: str, operation: str) -> None:
+    """Seconds of reading in all: others are served meanwhile."""
+    control = b"&#x2;" * 100  # what takes longest
+    if operation == "DeleteObjects":
+        target, status = f"/s3/{bucket}?delete", 200
+        entries = b"".join(b"<Object><Key>%b%d</Key></Object>" % (control * 2, number) for number in range(1000))
+        document = b"<Delete><Quiet>true</Quiet>%b</Delete>" % entries
+    else:
+        target, status = f"/s3/{bucket}/k?uploadId={'0' * 32}", 404
+        part = b"<Part><ETag>%b</ETag><PartNumber>%d</PartNumber></Part>"
+        parts = b"".join(part % (control, number) for number in range(1, 10_001))
+        document = b"<CompleteMultipartUpload>%b</CompleteMultipartUpload>" % parts
+    md5 = base64.b64encode(hashlib.md5(document).digest()).decode()
+    slow = raw.request("POST", target, [("content-md5", md5)], document)
+    waits = []
+    with raw.connect() as wire, ThreadPoolExecutor(1) as thread, raw.connect() as other:
+        began = time.monotonic()
+        answer = thread.submit(lambda: (wire.send(slow), wire.answer())[1])
+        while not answer.done():
+            asked = time.monotonic()
+            other.send(raw.request("GET", "/-/health"))
+            assert other.answer().status == 200
+            waits.append(time.monotonic() - asked)
+        took = time.monotonic() - began
+        assert answer.result().status == status
+    assert max(waits) < took / 3, (max(waits), took)

@@ -22,7 +22,8 @@ _MAX_DOCUMENT = 1 << 20
 
 async def create_bucket(call: Call) -> None:
     """CreateBucket. A LocationConstraint must be the server's region, if it has one."""
-    location = xml.read_create_bucket(await read_document(call.request, call.auth, _MAX_DOCUMENT))
+    document = await read_document(call.request, call.auth, _MAX_DOCUMENT)
+    location = await call.read(document, xml.read_create_bucket)
     if location and call.context.region and location != call.context.region:
         raise S3Error("InvalidLocationConstraint", LocationConstraint=location)
     await call.store.buckets.create(call.bucket_name, call.auth.principal.name, call.context.props)
@@ -55,7 +56,8 @@ def get_bucket_versioning(call: Call) -> None:
 async def put_bucket_versioning(call: Call) -> None:
     """PutBucketVersioning: sets S3's status and AIStore's ``versioning.enabled`` alike."""
     call.bucket()
-    status = xml.read_versioning(await read_document(call.request, call.auth, _MAX_DOCUMENT))
+    document = await read_document(call.request, call.auth, _MAX_DOCUMENT)
+    status = await call.read(document, xml.read_versioning)
 
     def change(props: BucketProps) -> BucketProps:
         enabled = status is VersioningStatus.ENABLED

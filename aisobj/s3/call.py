@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
@@ -25,6 +25,12 @@ from aisobj.web.request import Request
 
 XML = (b"Content-Type", b"application/xml")
 
+#: Documents up to this many bytes are read at once, which takes at most some 10 ms. Longer ones, of thousands of parts
+#: or keys, are read in a thread: the others are served meanwhile.
+_SHORT_DOCUMENT = 1 << 16
+
+T = TypeVar("T")
+
 #: Where buckets are, if nothing else was configured: what AWS calls its first region.
 DEFAULT_REGION = "us-east-1"
 
@@ -36,6 +42,7 @@ class Context:
     store: ObjectStore
     authenticator: Authenticator
     props: BucketProps  #: of new buckets
+    in_thread: Callable[..., Deferred[Any]]  #: (call, *arguments) -> its result; for what computes long
     region: str = ""  #: the only one accepted, or ""
     owner: str = "ais-s3"
 
@@ -82,6 +89,13 @@ class Call:
         headers = self.request.raw_headers
         moved = self.query.hoisted()
         return [*headers, *(field for field in moved if self.request.header(field[0]) is None)] if moved else headers
+
+    async def read(self, document: bytes, reader: Callable[[bytes], T]) -> T:
+        """``reader(document)``, one of ``protocol.xml``'s."""
+        if len(document) <= _SHORT_DOCUMENT:
+            return reader(document)
+        result: T = await self.context.in_thread(reader, document)
+        return result
 
     def now_ns(self) -> int:
         """The request's time."""

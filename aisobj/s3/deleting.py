@@ -38,7 +38,8 @@ async def delete_object(call: Call) -> None:
 async def delete_objects(call: Call) -> None:
     """DeleteObjects: each key has its own result, and none keeps another from being deleted."""
     bucket = call.bucket()
-    wanted, quiet = xml.read_delete(await read_document(call.request, call.auth, _MAX_DOCUMENT, digest_required=True))
+    document = await read_document(call.request, call.auth, _MAX_DOCUMENT, digest_required=True)
+    wanted, quiet = await call.read(document, xml.read_delete)
     results: list[xml.Deleted | xml.DeleteFailed] = []
     for start in range(0, len(wanted), _AT_ONCE):
         batch = [Deferred.fromCoroutine(_result(call, bucket, key)) for key in wanted[start : start + _AT_ONCE]]

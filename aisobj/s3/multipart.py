@@ -117,8 +117,8 @@ async def complete_multipart_upload(call: Call) -> None:
     bucket = call.bucket()
     upload_id = call.query.get("uploadId") or ""
     # The x-amz-checksum-* headers of this request speak of the object, not of the document.
-    wanted = xml.read_complete(await read_document(call.request, call.auth, _MAX_DOCUMENT, of_body=False))
-    chosen = [Chosen(part.number, part.etag, _part_checksum(part)) for part in wanted]
+    document = await read_document(call.request, call.auth, _MAX_DOCUMENT, of_body=False)
+    chosen = await call.read(document, _read_chosen)
     bucket, record = await call.store.uploads.complete(
         bucket,
         call.key,
@@ -131,8 +131,12 @@ async def complete_multipart_upload(call: Call) -> None:
     scheme = "https" if call.request.secure else "http"
     host = call.text_header("host") or ""
     location = f"{scheme}://{host}{call.request.path.decode('latin-1')}"
-    document = xml.complete_multipart_upload_result(location, call.bucket_name, call.key, record)
-    call.send_xml(document, *version_header(bucket, record))
+    result = xml.complete_multipart_upload_result(location, call.bucket_name, call.key, record)
+    call.send_xml(result, *version_header(bucket, record))
+
+
+def _read_chosen(document: bytes) -> list[Chosen]:
+    return [Chosen(part.number, part.etag, _part_checksum(part)) for part in xml.read_complete(document)]
 
 
 def _part_checksum(part: xml.CompletePart) -> Checksum | None:
