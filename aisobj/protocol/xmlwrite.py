@@ -145,7 +145,7 @@ def list_parts(params: PartsParams, bucket: str, key: bytes, upload: Upload, pag
     )
     return _document(
         "ListPartsResult",
-        f"<Bucket>{escape(bucket)}</Bucket><Key>{_encoder(params.url_encoded)(key)}</Key>"
+        f"<Bucket>{escape(bucket)}</Bucket><Key>{url_encode(key) if params.url_encoded else escape_readable(key.decode())}</Key>"
         f"<UploadId>{upload.id.hex()}</UploadId>{_owner('Initiator', upload.owner)}{_owner('Owner', upload.owner)}"
         f"<StorageClass>STANDARD</StorageClass><PartNumberMarker>{params.part_number_marker}</PartNumberMarker>"
         f"<NextPartNumberMarker>{page.next_marker}</NextPartNumberMarker><MaxParts>{params.max_parts}</MaxParts>"
@@ -168,7 +168,7 @@ def initiate_multipart_upload_result(bucket: str, key: bytes, upload: Upload) ->
     """``InitiateMultipartUploadResult``."""
     return _document(
         "InitiateMultipartUploadResult",
-        f"<Bucket>{escape(bucket)}</Bucket><Key>{escape(key.decode())}</Key><UploadId>{upload.id.hex()}</UploadId>",
+        f"<Bucket>{escape(bucket)}</Bucket><Key>{escape_readable(key.decode())}</Key><UploadId>{upload.id.hex()}</UploadId>",
     )
 
 
@@ -177,7 +177,7 @@ def complete_multipart_upload_result(location: str, bucket: str, key: bytes, rec
     kind = _optional("ChecksumType", _checksum_type(record.checksum)) if record.checksum else ""
     return _document(
         "CompleteMultipartUploadResult",
-        f"<Location>{escape(location)}</Location><Bucket>{escape(bucket)}</Bucket><Key>{escape(key.decode())}</Key>"
+        f"<Location>{escape(location)}</Location><Bucket>{escape(bucket)}</Bucket><Key>{escape_readable(key.decode())}</Key>"
         f"<ETag>&quot;{record.etag}&quot;</ETag>{_checksum(record.checksum)}{kind}",
     )
 
@@ -203,7 +203,7 @@ def delete_result(results: Iterable[Deleted | DeleteFailed], *, quiet: bool) -> 
     """``DeleteResult`` in the order of the request; with ``quiet`` only the failures."""
     rows = []
     for result in results:
-        subject = f"<Key>{escape(result.key.decode())}</Key>{_optional('VersionId', escape(result.version_id or ''))}"
+        subject = f"<Key>{escape_readable(result.key.decode())}</Key>{_optional('VersionId', escape(result.version_id or ''))}"
         if isinstance(result, DeleteFailed):
             message = escape_readable(result.error.message)
             rows.append(f"<Error>{subject}<Code>{result.error.code}</Code><Message>{message}</Message></Error>")
