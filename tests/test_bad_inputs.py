@@ -225,7 +225,7 @@ def _(w: World) -> Iterator[Checked]:
     yield resigned(w, b"x-amz-date:", b"x-ignored:"), 403, "AccessDenied"
     head = w.signed.request("PUT", w.target, body=b"x")
     date = w.signed.signature.amz_date
-    for bad in (b"yesterday", b"20200230T000000Z", b"20200101T250000Z", b""):
+    for bad in (b"yesterday", b"20200230T000000Z", b"20200101T250000Z", b"Tue, 07 Jul 1950 21:53:04 GMT", b""):
         changed = head.replace(b"x-amz-date: " + date, b"x-amz-date: " + bad)
         yield w.signed.send(changed), 403, "AccessDenied"
 

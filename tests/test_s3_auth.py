@@ -277,6 +277,21 @@ def test_a_stranger_is_refused_at_every_level(anonymous: Sender, signed_bucket: 
     assert anonymous.ask("PUT", "/s3/by-a-stranger").status == 403
 
 
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_authorization_is_none(anonymous: Sender, signed_bucket: str, value: str) -> None:
+    for method in ("GET", "PUT"):
+        answer = anonymous.ask(method, f"/s3/{signed_bucket}/k", [("authorization", value)])
+        assert (answer.status, answer.code) == (403, "AccessDenied")
+
+
+@pytest.mark.parametrize("date", ["Tue, 07 Jul 1950 21:53:04 GMT", "Bad Date", ""])
+def test_a_date_before_1970_is_none(anonymous: Sender, signed_bucket: str, date: str) -> None:
+    """As s3-tests has it of AWS (``test_object_create_bad_date_before_epoch_aws2``)."""
+    fields = [("authorization", "AWS AKIAALICE:c2lnbmF0dXJl"), ("x-amz-date", date)]
+    answer = anonymous.ask("GET", f"/s3/{signed_bucket}", fields)
+    assert (answer.status, answer.code) == (403, "AccessDenied")
+
+
 def test_expect_100_is_answered_only_after_the_signature(
     signed: Sender, signed_server: Any, signed_bucket: str
 ) -> None:

@@ -282,7 +282,13 @@ def test_half_an_authorization_header_is_malformed(value: str) -> None:
     assert error.code == "AuthorizationHeaderMalformed"
 
 
-@pytest.mark.parametrize("value", ["", " ", "Bearer x", "Basic eDp5", "aws x:y", "AWS4-ECDSA-P256-SHA256 Credential=x"])
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_authorization_header_is_none(value: str) -> None:
+    """As s3-tests has it of AWS (``test_object_create_bad_authorization_empty``)."""
+    assert refusal(changed(ours(), headers={b"authorization": value.encode()}), MAY_24).code == "AccessDenied"
+
+
+@pytest.mark.parametrize("value", ["Bearer x", "Basic eDp5", "aws x:y", "AWS4-ECDSA-P256-SHA256 Credential=x"])
 def test_an_unknown_scheme_is_an_invalid_argument(value: str) -> None:
     error = refusal(changed(ours(), headers={b"authorization": value.encode()}), MAY_24)
     assert (error.code, error.message) == ("InvalidArgument", "Unsupported Authorization Type")

@@ -36,7 +36,7 @@ def verify(
         if plain is not None:
             return plain
     pairs = signing.canonical_pairs(request.query)
-    authorization = fields.get(b"authorization")
+    authorization = fields.get(b"authorization") or None  # an empty one is none, as with AWS
     parameters = dict(pairs)
     in_query_4 = not _V4_PARAMETERS.isdisjoint(parameters)
     in_query_2 = not _V2_PARAMETERS.isdisjoint(parameters)
@@ -53,7 +53,7 @@ def verify(
         return sigv2.verify_query(request, fields, pairs, credentials, now, prefix=prefix)
     if authorization is None:
         raise S3Error("AccessDenied")
-    scheme = authorization.split(None, 1)[0] if authorization.strip() else b""
+    scheme = authorization.split(None, 1)[0]
     if scheme == signing.ALGORITHM:
         return sigv4.verify_header(
             request,

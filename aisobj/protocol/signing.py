@@ -234,6 +234,8 @@ def parse_date_header(value: bytes) -> int | None:
 
 def _seconds(fields: Sequence[int]) -> int | None:
     year, month, day, hour, minute, second = fields
+    if year < 1970:  # no time that a client can have, and to AWS no date at all
+        return None
     try:
         return int(datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp())
     except (ValueError, OverflowError):

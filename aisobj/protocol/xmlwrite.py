@@ -138,6 +138,7 @@ def list_multipart_uploads(params: UploadsParams, bucket: str, page: UploadsPage
 
 def list_parts(params: PartsParams, bucket: str, key: bytes, upload: Upload, page: PartsPage) -> bytes:
     """``ListPartsResult``."""
+    name = url_encode(key) if params.url_encoded else escape_readable(key.decode())
     parts = "".join(
         f"<Part><PartNumber>{part.number}</PartNumber><LastModified>{iso8601(part.mtime)}</LastModified>"
         f"<ETag>&quot;{part.etag}&quot;</ETag><Size>{part.size}</Size>{_checksum(part.checksum)}</Part>"
@@ -145,7 +146,7 @@ def list_parts(params: PartsParams, bucket: str, key: bytes, upload: Upload, pag
     )
     return _document(
         "ListPartsResult",
-        f"<Bucket>{escape(bucket)}</Bucket><Key>{url_encode(key) if params.url_encoded else escape_readable(key.decode())}</Key>"
+        f"<Bucket>{escape(bucket)}</Bucket><Key>{name}</Key>"
         f"<UploadId>{upload.id.hex()}</UploadId>{_owner('Initiator', upload.owner)}{_owner('Owner', upload.owner)}"
         f"<StorageClass>STANDARD</StorageClass><PartNumberMarker>{params.part_number_marker}</PartNumberMarker>"
         f"<NextPartNumberMarker>{page.next_marker}</NextPartNumberMarker><MaxParts>{params.max_parts}</MaxParts>"
@@ -203,7 +204,8 @@ def delete_result(results: Iterable[Deleted | DeleteFailed], *, quiet: bool) -> 
     """``DeleteResult`` in the order of the request; with ``quiet`` only the failures."""
     rows = []
     for result in results:
-        subject = f"<Key>{escape_readable(result.key.decode())}</Key>{_optional('VersionId', escape(result.version_id or ''))}"
+        version = _optional("VersionId", escape(result.version_id or ""))
+        subject = f"<Key>{escape_readable(result.key.decode())}</Key>{version}"
         if isinstance(result, DeleteFailed):
             message = escape_readable(result.error.message)
             rows.append(f"<Error>{subject}<Code>{result.error.code}</Code><Message>{message}</Message></Error>")
