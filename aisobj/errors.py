@@ -23,6 +23,7 @@ ERRORS: Mapping[str, tuple[int, str]] = MappingProxyType(
             "The Content-MD5 or checksum value that you gave did not match the data received.",
         ),
         "BadRequest": (400, "The request could not be understood."),
+        "BucketAlreadyExists": (409, "The bucket that you tried to create already exists, and another user owns it."),
         "BucketAlreadyOwnedByYou": (409, "The bucket that you tried to create already exists, and you own it."),
         "BucketNotEmpty": (409, "The bucket that you tried to delete is not empty."),
         "ConditionalRequestConflict": (

@@ -188,6 +188,9 @@ class Principal(msgspec.Struct, frozen=True):
     anonymous: bool = False
 
 
+ANONYMOUS = Principal(name="anonymous", anonymous=True)
+
+
 class Attributes(msgspec.Struct, frozen=True):
     """What a client says about an object besides its bytes; see ``ObjectRecord`` for the fields."""
 

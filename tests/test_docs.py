@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from server import ServerProcess, environment
 
 from aisobj.metrics import Gauges, Metrics
 from aisobj.tap import Options
@@ -23,6 +27,27 @@ def commands(page: str) -> list[str]:
 def test_ci_runs_the_test_command_of_the_readme() -> None:
     [command] = [line for line in commands((ROOT / "README.md").read_text()) if "pytest" in line]
     assert f"\n{command}\n" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_examples_of_the_readme_work_one_after_the_other(
+    make_server: Callable[..., ServerProcess], tmp_path: Path
+) -> None:
+    """Word for word, but for the port and for where this environment is."""
+    server = make_server()
+    page = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```(sh|python)\n(.*?)```", page[page.index("## Use it") :], re.DOTALL)
+    assert [kind for kind, _ in blocks] == ["sh", "python", "sh", "sh"]
+    script = "".join(text if kind == "sh" else f"python - <<'END'\n{text}END\n" for kind, text in blocks)
+    script = script.replace(":8080", f":{server.port}").replace(".venv/bin/", "")
+    (tmp_path / "README.md").write_text(page)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = environment(HOME=str(tmp_path), PATH=path, AIS_ENDPOINT=server.endpoint)
+    command = ["bash", "-e", "-c", script]
+    ended = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    s3 = server.boto()
+    for name in ("first-bucket", "second-bucket", "md5-bucket"):
+        assert s3.get_object(Bucket=name, Key="readme")["Body"].read() == page.encode()
 
 
 def test_every_option_and_its_variable_are_in_the_operations_page() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from badinputs import BODY, World
 from s3raw import STREAMING, Answer, Sender
+from server import CREDENTIALS
 from test_bad_inputs import CRC32, presign
 from test_s3_conditions import slow_put
 
@@ -217,6 +218,7 @@ CODES: dict[str, Callable[[Provoked], Answer]] = {
     "AuthorizationQueryParametersError": lambda w: w.unsigned.ask("GET", f"/s3?{presign(w, expires='0')}"),
     "BadDigest": lambda w: w.ask("PUT", "/k", ("content-md5", "AAAAAAAAAAAAAAAAAAAAAA=="), body=b"x"),
     "BadRequest": lambda w: w.open.send(b"GET / HTTP/1.1\r\n\r\n"),
+    "BucketAlreadyExists": lambda w: w.by(*CREDENTIALS["bob"]).ask("PUT", w.path),
     "BucketAlreadyOwnedByYou": lambda w: w.ask("PUT"),
     "BucketNotEmpty": lambda w: w.ask("DELETE"),
     "ConditionalRequestConflict": conflict,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from s3fixtures import fresh_name, refused
 from s3raw import Sender
+from server import CREDENTIALS, ServerProcess
 
 
 def test_a_bucket_lives_from_create_to_delete(s3: Any) -> None:
@@ -34,6 +37,23 @@ def test_a_bucket_that_is_yours_cannot_be_created_again(s3: Any, bucket: str) ->
         s3.create_bucket(Bucket=bucket)
     assert answer["Error"]["BucketName"] == bucket
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"kept"
+
+
+def test_a_bucket_of_another_user_exists(make_server: Callable[..., ServerProcess], tmp_path: Path) -> None:
+    """What an open server made is everybody's."""
+    open_server = make_server(data=tmp_path / "data")
+    open_server.boto().create_bucket(Bucket="everybodys")
+    open_server.stop()
+    server = make_server(data=tmp_path / "data", credentials=CREDENTIALS)
+    alice, bob = server.boto("alice"), server.boto("bob")
+    alice.create_bucket(Bucket="alices")
+    for user, name, code in (
+        (alice, "alices", "BucketAlreadyOwnedByYou"),
+        (bob, "alices", "BucketAlreadyExists"),
+        (bob, "everybodys", "BucketAlreadyOwnedByYou"),
+    ):
+        with refused(code, 409):
+            user.create_bucket(Bucket=name)
 
 
 def test_only_an_empty_bucket_can_be_deleted(s3: Any, bucket: str) -> None:

@@ -112,6 +112,7 @@ def _denied(error: S3Error, request: Request) -> str:
 
 _KNOWN: Mapping[str, tuple[str, Callable[[S3Error, Request], str]]] = {
     "NoSuchBucket": ("ErrBckNotFound", _no_such_bucket),
+    "BucketAlreadyExists": ("ErrBckAlreadyExists", _bucket_exists),
     "BucketAlreadyOwnedByYou": ("ErrBckAlreadyExists", _bucket_exists),
     "InvalidBucketName": ("ErrInvalidBucketName", _bad_bucket_name),
     "NoSuchKey": ("ErrNotFound", _no_such_key),

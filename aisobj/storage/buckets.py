@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from aisobj.errors import CommitUnknown, S3Error
-from aisobj.model import Bucket, BucketName, BucketProps, BucketState, Counters
+from aisobj.model import ANONYMOUS, Bucket, BucketName, BucketProps, BucketState, Counters
 from aisobj.storage import keys, records
 from aisobj.storage.engine import Changes, Engine
 
@@ -56,7 +56,10 @@ class Buckets:
         return Counters(objects, size)
 
     async def create(self, name: str, owner: str, props: BucketProps) -> Bucket:
-        """A new, empty bucket. Raises BucketAlreadyOwnedByYou."""
+        """A new, empty bucket. Raises BucketAlreadyOwnedByYou, or BucketAlreadyExists for another user's.
+
+        What an open server made is everybody's.
+        """
         engine = self._engine
         engine.check_space()
         name_key = keys.bucket_name(name)
@@ -67,7 +70,8 @@ class Buckets:
                 await self._finish_destroying(name, old)
                 old = engine.index.get(keys.ROOT, (name_key,))[0]
                 if old is not None:
-                    raise S3Error("BucketAlreadyOwnedByYou", BucketName=name)
+                    mine = records.decode(BucketName, old).owner in (owner, ANONYMOUS.name)
+                    raise S3Error("BucketAlreadyOwnedByYou" if mine else "BucketAlreadyExists", BucketName=name)
             bucket_id = engine.ids.make()
             created = engine.ids.time()
             bucket = Bucket(name, bucket_id, created, owner, BucketState.ACTIVE, props)

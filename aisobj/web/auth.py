@@ -11,13 +11,11 @@ import ipaddress
 from collections.abc import Callable, Collection
 
 from aisobj.errors import S3Error
-from aisobj.model import Principal
+from aisobj.model import ANONYMOUS
 from aisobj.protocol.authentication import verify
 from aisobj.protocol.credentials import Credentials
 from aisobj.protocol.signing import Authenticated, PayloadMode, SignedRequest, payload_mode
 from aisobj.web.request import Request
-
-ANONYMOUS = Principal(name="anonymous", anonymous=True)
 
 _READS = frozenset({b"GET", b"HEAD"})
 _LOCAL_HOSTS = frozenset({"localhost", "ip6-localhost"})
