@@ -164,6 +164,8 @@ def _(w: World) -> Iterator[Checked]:
     announced = [("x-amz-trailer", CRC32)]
     for trailers in ([], [("x-amz-checksum-sha1", b64(hashlib.sha1(b"x").digest()))], [("no trailer", "x")]):
         yield w.open.put_chunked(w.target, [b"x"], headers=announced, trailers=trailers), 400, "MalformedTrailerError"
+    for sender in (w.open, w.signed):  # a body that can have none
+        yield sender.ask("PUT", w.target, announced, b"x"), 400, "MalformedTrailerError"
 
 
 @row(15, "a checksum in a trailer that is wrong")
@@ -176,6 +178,11 @@ def _(w: World) -> Iterator[Checked]:
     two = [(CRC32, CRC32_OF_X), ("x-amz-checksum-sha1", b64(hashlib.sha1(b"x").digest()))]
     for fields in (two, [("x-amz-checksum-md4", "AAAA")], [("x-amz-sdk-checksum-algorithm", "MD4")]):
         yield w.open.ask("PUT", w.target, fields, b"x"), 400, "InvalidRequest"
+    sdk = ("x-amz-sdk-checksum-algorithm", "SHA1")  # says that there is one
+    for fields in ([sdk], [sdk, (CRC32, CRC32_OF_X)]):
+        yield w.open.ask("PUT", w.target, fields, b"x"), 400, "InvalidRequest"
+    trailers = [(CRC32, CRC32_OF_X)]
+    yield w.open.put_chunked(w.target, [b"x"], headers=[sdk], trailers=trailers), 400, "InvalidRequest"
 
 
 @row(17, "the same checksum in header and trailer")

@@ -87,9 +87,13 @@ class Promises:
 def read_promises(request: Request, auth: Authenticated, max_size: int = MAX_UPLOAD) -> Promises:
     """Everything that the head says of the body of an upload, checked as far as it can be.
 
-    :raises S3Error: MissingContentLength, EntityTooLarge, InvalidDigest, InvalidRequest, InvalidArgument.
+    :raises S3Error: MissingContentLength, EntityTooLarge, InvalidDigest, InvalidRequest, InvalidArgument,
+        MalformedTrailerError.
     """
     promises = _read_promises(request, auth, True)
+    algorithm = request.header(b"x-amz-sdk-checksum-algorithm")
+    if algorithm is not None:
+        _check_sdk_algorithm(algorithm.decode("latin-1").upper(), promises)
     body = request.body
     if promises.decoder is None and not body.length and not body.chunked and request.header(b"content-length") is None:
         raise S3Error("MissingContentLength")
@@ -103,9 +107,11 @@ def _read_promises(request: Request, auth: Authenticated, checksum_header: bool)
     md5 = _content_md5(header(b"content-md5"))
     checksum = header_checksum(request) if checksum_header else None
     mode = _CHUNKED_MODES.get(auth.mode)
-    if mode is None:
-        return Promises(request.body.length, md5, auth.payload_sha256, checksum, "", None)
     announced = header(b"x-amz-trailer")
+    if mode is None:
+        if announced:  # nothing but aws-chunked has trailers that are looked at
+            raise S3Error("MalformedTrailerError")
+        return Promises(request.body.length, md5, auth.payload_sha256, checksum, "", None)
     names: tuple[bytes, ...] = ()
     if announced is not None:
         names = announced_trailers(announced.decode("latin-1"), checksum_in_headers=checksum is not None)
@@ -191,6 +197,19 @@ def header_checksum(request: Request, *, composite: bool = False) -> Checksum | 
     if wanted is not None and wanted.decode("latin-1").upper() not in checksums.AWS_ALGORITHMS:
         raise S3Error("InvalidRequest", "Value for x-amz-sdk-checksum-algorithm header is invalid.")
     return found
+
+
+def _check_sdk_algorithm(algorithm: str, promises: Promises) -> None:
+    """What an SDK says that it computed must be there: its user believes the bytes protected by it."""
+    given = promises.trailer if promises.checksum is None else promises.checksum.algorithm
+    if not given:
+        raise S3Error(
+            "InvalidRequest",
+            "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers "
+            "were found.",
+        )
+    if given != algorithm:
+        raise S3Error("InvalidRequest", "Value for x-amz-sdk-checksum-algorithm header is invalid.")
 
 
 _NOT_VALUES = frozenset({b"x-amz-checksum-algorithm", b"x-amz-checksum-mode", b"x-amz-checksum-type"})
