@@ -129,6 +129,22 @@ async def test_a_sweep_whose_commit_failed_is_repeated(rig: Rig) -> None:
 
 
 @ensureDeferred
+async def test_a_full_disk_costs_a_sweep_its_checkpoint_and_nothing_else(rig: Rig) -> None:
+    await rig.bucket()
+    await rig.put(b"k", LARGE)
+    rig.later(601)
+
+    def full(commit: Commit) -> None:
+        raise StoreFull("injected")
+
+    rig.index.before = full
+    assert await rig.store.sweeper.sweep() == 0
+    assert not checkpoint(rig)
+    assert await rig.store.sweeper.sweep() == 0
+    assert checkpoint(rig)
+
+
+@ensureDeferred
 async def test_a_bucket_that_cannot_be_swept_keeps_no_other_from_its_turn(rig: Rig) -> None:
     buckets = [await rig.bucket(name) for name in ("aaa", "bbb", "ccc")]
     for bucket in buckets:

@@ -45,7 +45,10 @@ class Sweeper:
         for row_key, row in self._rows(keys.ROOT, keys.PURGE):
             removed += await self._guarded(self._purge, row_key, row)
         if not self._stopped:
-            await self._checkpoint()
+            try:
+                await self._checkpoint()
+            except (S3Error, StorageError) as error:  # the disk is full, or takes no more writes
+                _log.error("writing the checkpoint: {error}", error=error)
         return removed
 
     async def recover(self) -> int:
