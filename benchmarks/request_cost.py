@@ -122,6 +122,7 @@ class Bench:
             number = next(turn, None)
             if number is not None:
                 channel.dataReceived(requests[number % len(requests)])
+            self._site.outbox.flush()
 
         def answered(channel: Channel, transport: Nowhere) -> None:
             nonlocal left
@@ -149,6 +150,7 @@ class Bench:
         for number in range(count):
             transport.head = b""
             channel.dataReceived(requests[number % len(requests)])
+            self._site.outbox.flush()
             if not transport.head.startswith(b"HTTP/1.1 200"):
                 raise RuntimeError(f"the answer was {transport.head!r}")
 

@@ -1,7 +1,8 @@
 """What leaves on a connection: whole answers, and large bodies from a source of blocks, with back-pressure.
 
 On plain TCP the very buffer of the source goes to ``send(2)``: ``transport.write`` would copy it twice more (0.5 s of
-CPU per GB, measured). Whole answers are sent at the end of the reactor's turn (``outbox``), large bodies at once. The transport calls a pull producer only when its own buffers are empty
+CPU per GB, measured). Whole answers are sent at the end of the reactor's turn (``outbox``), large bodies at once. The
+transport calls a pull producer only when its own buffers are empty
 (``twisted.internet.abstract.FileDescriptor.doWrite``), and nobody else writes to it, so ``send(2)`` keeps the order.
 Everything else (TLS, transports of tests) gets ``bytes`` by ``transport.write`` and stops us as a push producer.
 """
