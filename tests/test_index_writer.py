@@ -21,6 +21,7 @@ from indexkit import BUCKET, FailingEnvironment, lmdb_error, put
 from aisobj.storage.index_protocol import (
     LENGTH,
     MAX_FRAME,
+    NOTICE,
     Answer,
     Commit,
     FrameReader,
@@ -28,6 +29,7 @@ from aisobj.storage.index_protocol import (
     decode_answers,
     decode_commit,
     encode_frame,
+    notice_commit,
 )
 from aisobj.storage.index_writer import IndexWriter
 from aisobj.storage.lmdb_env import open_environment, row_prefix
@@ -47,7 +49,7 @@ def read_answers(connection: socket.socket, count: int) -> list[Answer]:
         if not data:
             break
         for some in frames.feed(data):
-            answers += some
+            answers += [answer for answer in some if answer.seq != NOTICE]
     return answers
 
 
@@ -140,7 +142,8 @@ def test_a_client_that_sends_garbage_is_cut_off_and_others_go_on(
     bad.sendall(encode_frame(put(1, b"a")) + garbage)
     bad.settimeout(20)
     with contextlib.suppress(ConnectionResetError):
-        assert bad.recv(100) == b""
+        while bad.recv(100):  # the greeting, then the end
+            pass
     good.sendall(encode_frame(put(1, b"b")))
     assert read_answers(good, 1) == [Answer(1, Outcome.OK)]
     assert "cut off" in capfd.readouterr().err
@@ -210,7 +213,7 @@ def test_a_commit_is_synced_before_it_is_answered(tmp_path: Path) -> None:
     synced = re.search(r'data\.mdb", O_WRONLY\|O_DSYNC\|O_CLOEXEC\) = (\d+)', calls)
     assert synced, "the meta page has a descriptor that syncs"
     lines = calls.splitlines()
-    sent = next(number for number, line in enumerate(lines) if line.startswith("sendto("))
+    _greeting, sent = [number for number, line in enumerate(lines) if line.startswith("sendto(")]
     *_, pages, sync, meta = [re.sub(r"<.*", "", line) for line in lines[:sent]]
     assert pages.split("(")[0] in ("pwrite64", "pwritev", "writev")
     assert sync.startswith("fdatasync(")
@@ -250,3 +253,56 @@ def test_a_commit_that_fails_in_the_kernel_makes_the_writer_read_only(tmp_path: 
     with environment.begin() as transaction:
         assert [transaction.get(row_prefix(BUCKET) + name) for name in (b"1", b"2", b"3")] == [b"v", None, None]
     environment.close()
+
+
+def greeting(connection: socket.socket) -> Answer:
+    """The first thing a writer says."""
+    connection.settimeout(20)
+    ((answer,),) = FrameReader(decode_answers).feed(connection.recv(1000))
+    assert answer.seq == NOTICE
+    return answer
+
+
+def test_who_connects_to_the_listening_socket_is_greeted_and_served_until_all_have_left(tmp_path: Path) -> None:
+    environment = open_environment(tmp_path / "index", sync=False)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "socket"))
+    listener.listen()
+    ours, theirs = socket.socketpair()
+    writer = IndexWriter(environment, [theirs], listener=listener)
+    thread = threading.Thread(target=writer.run)
+    thread.start()
+    assert greeting(ours).outcome is Outcome.OK
+    late = socket.socket(socket.AF_UNIX)
+    late.connect(str(tmp_path / "socket"))
+    assert greeting(late).outcome is Outcome.OK
+    ours.close()
+    late.sendall(encode_frame(put(1, b"a")))
+    assert read_answers(late, 1) == [Answer(1, Outcome.OK)]
+    assert thread.is_alive()
+    late.close()
+    thread.join(20)
+    assert not thread.is_alive()
+    writer.close()
+    environment.close()
+
+
+def test_when_one_client_says_that_a_sync_failed_all_are_told_at_once(served: Any) -> None:
+    (one, two), _ = served(2)
+    assert greeting(one).outcome is greeting(two).outcome is Outcome.OK
+    one.sendall(encode_frame(notice_commit("the sync of a blob failed")))
+    for client in (one, two):  # neither has asked for anything
+        assert greeting(client) == Answer(NOTICE, Outcome.READ_ONLY, "the sync of a blob failed")
+    two.sendall(encode_frame(put(1, b"a")))
+    assert read_answers(two, 1) == [Answer(1, Outcome.READ_ONLY, "the sync of a blob failed")]
+
+
+def test_a_writer_that_cannot_open_the_index_says_why(tmp_path: Path) -> None:
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "data.mdb").write_bytes(b"not an index" * 1000)
+    ours, theirs = socket.socketpair()
+    with subprocess.Popen(writer_arguments(tmp_path, theirs), pass_fds=[theirs.fileno()]) as process, ours:
+        theirs.close()
+        answer = greeting(ours)
+        assert process.wait(20) == 1
+    assert answer.outcome is Outcome.FAILED and str(tmp_path / "index") in answer.text

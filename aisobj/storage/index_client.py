@@ -1,6 +1,7 @@
 """The reactor's side of the index writer: sends commits, pairs answers with them, starts the writer and restarts it.
 
-The writer is a process or a thread (``index_writer`` is both); a pair of connected sockets joins the two sides.
+The writer is a process or a thread (``index_writer`` is both). A pair of connected sockets joins it to whoever started
+it; the workers of one server connect to the socket that their master listens at for it (:func:`connector`).
 """
 
 from __future__ import annotations
@@ -8,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import lmdb
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost, ProcessDone
 from twisted.internet.interfaces import (
     IDelayedCall,
@@ -30,15 +30,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-import aisobj
 from aisobj.errors import CommitUnknown, StorageError, StoreFull, StoreReadOnly
+from aisobj.programs import module_command
 from aisobj.storage.index_protocol import (
+    NOTICE,
     Answer,
     Commit,
     FrameReader,
     Outcome,
     decode_answers,
     encode_frame,
+    notice_commit,
 )
 from aisobj.storage.index_writer import IndexWriter
 from aisobj.storage.interfaces import CommitResult
@@ -84,31 +86,40 @@ class ThreadWriter:
 
 
 class ProcessWriter(ProcessProtocol):
-    """Runs the writer as a process of its own; what it says on stderr goes to our log."""
+    """Runs the writer as a process of its own; what it says on stderr goes to our log.
+
+    :param keep_open: a descriptor that it holds as long as it runs.
+    :param listener: descriptor of a listening socket at which it takes further clients.
+    """
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactorProcess, path: Path, sync: bool, map_size: int, keep_open: int | None) -> None:
+    def __init__(
+        self,
+        reactor: IReactorProcess,
+        path: Path,
+        sync: bool,
+        map_size: int,
+        keep_open: int | None = None,
+        listener: int | None = None,
+    ) -> None:
         self._reactor = reactor
         self._keep_open = keep_open
+        self._listener = listener
         self._arguments = [str(path), str(map_size), "sync" if sync else "nosync"]
 
     def start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         with theirs, open(os.devnull, "r+b", buffering=0) as nothing:
-            # The writer must be this very package, wherever it was imported from, and nothing of the working directory.
-            home = str(Path(aisobj.__file__).parent.parent)
-            search = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
             descriptors: dict[int, int | str] = {0: nothing.fileno(), 1: nothing.fileno(), 2: "r", 3: theirs.fileno()}
+            sockets = ["3"]
             if self._keep_open is not None:
                 descriptors[4] = self._keep_open
-            self._reactor.spawnProcess(
-                self,
-                sys.executable,
-                [sys.executable, "-P", "-m", "aisobj.storage.index_writer", *self._arguments, "3"],
-                env={**os.environ, "PYTHONPATH": search},
-                childFDs=descriptors,
-            )
+            if self._listener is not None:
+                descriptors[5] = self._listener
+                sockets.append("listen:5")
+            program, arguments, env = module_command("aisobj.storage.index_writer", *self._arguments, *sockets)
+            self._reactor.spawnProcess(self, program, arguments, env=env, childFDs=descriptors)
         return ours
 
     def errReceived(self, data: bytes) -> None:
@@ -117,6 +128,37 @@ class ProcessWriter(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         if not reason.check(ProcessDone):
             self._log.error("the index writer ended: {reason}", reason=reason.getErrorMessage())
+
+
+def connector(path: Path) -> StartWriter:
+    """How a worker gets a writer: by a connection to the Unix socket ``path``, where the master's writer answers."""
+
+    def connect() -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with directory(path.parent) as descriptor:
+                connection.connect(short_path(descriptor, path.name))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    return connect
+
+
+@contextlib.contextmanager
+def directory(path: Path) -> Iterator[int]:
+    """A descriptor of a directory. Raises OSError."""
+    descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def short_path(descriptor: int, name: str) -> str:
+    """A path of few bytes to ``name`` in an open directory: the address of a Unix socket has room for 107."""
+    return f"/proc/self/fd/{descriptor}/{name}"
 
 
 @implementer(IReadDescriptor, IWriteDescriptor)
@@ -200,20 +242,26 @@ class _Connection:
 class WriterClient:
     """Commits, from the reactor thread.
 
-    :param start: starts a writer; called again whenever it has died.
+    A commit that a writer took and did not answer before it died fails with CommitUnknown, but only when the next
+    writer has greeted us: by then it is visible, or it will never be.
+
+    :param start: starts a writer, or connects to one; called again whenever the connection has ended.
+    :ivar read_only: why nothing more is written, or "".
     """
 
     _log = Logger()
 
     def __init__(self, reactor: IIndexReactor, start: StartWriter) -> None:
-        #: why nothing more is written, or ""
         self.read_only = ""
         self._reactor = reactor
         self._start_writer = start
         self._seq = 0
         self._pending: dict[int, Deferred[CommitResult]] = {}
-        self._unsent: list[bytearray] = []  # while no writer runs
+        self._unsettled: list[Deferred[CommitResult]] = []  # taken by a writer that is gone
+        self._unsent: list[bytearray] = []  # while there is no writer
         self._connection: _Connection | None = None
+        self._greeted = False
+        self._ready: list[Deferred[None]] = []
         self._delay = 0.0
         self._restart: IDelayedCall | None = None
         self._closed: Deferred[None] | None = None
@@ -235,6 +283,20 @@ class WriterClient:
             self._connection.send(frame)
         return deferred
 
+    def refuse(self, why: str) -> None:
+        """Nobody may write any more, in no process: a blob could not be synced."""
+        self.read_only = self.read_only or why
+        if self._connection is not None:
+            self._connection.send(encode_frame(notice_commit(self.read_only)))
+
+    def greeted(self) -> Deferred[None]:
+        """Fires when a writer serves us. Errback: StorageError, the index cannot be opened."""
+        if self._greeted:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._ready.append(waiting)
+        return waiting
+
     def close(self) -> Deferred[None]:
         """Wait for the answers, then end the writer; fires when it has let go of the index."""
         if self._closed is None:
@@ -251,23 +313,30 @@ class WriterClient:
         except OSError as error:
             self._log.error("the index writer cannot be started: {error}", error=error)
             self._fail_pending(f"the index writer cannot be started: {error}")
+            if self._closed is not None:  # what is not settled then is so when the next server starts
+                self._fail_unsettled()
             self._start_later()
             return
         self._connection = _Connection(self._reactor, connection, self._answered, self._lost)
+        if self.read_only:
+            self.refuse(self.read_only)  # whoever begins anew does not know it
         unsent, self._unsent = self._unsent, []
         for frame in unsent:
             self._connection.send(frame)
 
     def _start_later(self) -> None:
-        if self._closed is not None and not self._pending:
+        if self._closed is not None and not self._pending and not self._unsettled:
             self._closed.callback(None)
             return
         self._restart = self._reactor.callLater(self._delay, self._start)
         self._delay = min(max(self._delay * 2, _FIRST_DELAY), _LAST_DELAY)
 
     def _answered(self, answers: list[Answer]) -> None:
-        self._delay = 0.0
         for answer in answers:
+            if answer.seq == NOTICE:
+                self._noticed(answer)
+                continue
+            self._delay = 0.0
             deferred = self._pending.pop(answer.seq)
             result = _RESULTS.get(answer.outcome)
             if result is not None:
@@ -278,8 +347,24 @@ class WriterClient:
             deferred.errback(_ERRORS[answer.outcome](answer.text))
         self._finish_if_idle()
 
+    def _noticed(self, notice: Answer) -> None:
+        if notice.outcome is Outcome.FAILED:
+            self._log.error("the index writer cannot begin: {error}", error=notice.text)
+            ready, self._ready = self._ready, []
+            for waiting in ready:
+                waiting.errback(StorageError(notice.text))
+            return
+        if notice.outcome is Outcome.READ_ONLY and not self.read_only:
+            self.read_only = notice.text
+            self._log.critical("read-only from now on: {why}", why=notice.text)
+        self._greeted = True
+        self._fail_unsettled()
+        ready, self._ready = self._ready, []
+        for waiting in ready:
+            waiting.callback(None)
+
     def _finish_if_idle(self) -> None:
-        if self._closed is None or self._closed.called or self._pending:
+        if self._closed is None or self._closed.called or self._pending or self._unsettled:
             return
         if self._connection is not None:
             self._connection.finish()
@@ -290,11 +375,13 @@ class WriterClient:
 
     def _lost(self) -> None:
         self._connection = None
-        if self._closed is not None and not self._pending:
+        self._greeted = False
+        if self._closed is not None and not self._pending and not self._unsettled:
             self._closed.callback(None)
             return
         self._log.error("the index writer has gone; {count} commits have no answer", count=len(self._pending))
-        self._fail_pending("the index writer died before it answered")
+        self._unsettled += self._pending.values()
+        self._pending.clear()
         self._start_later()
 
     def _fail_pending(self, text: str) -> None:
@@ -302,3 +389,8 @@ class WriterClient:
         self._unsent.clear()
         for deferred in pending.values():
             deferred.errback(CommitUnknown(text))
+
+    def _fail_unsettled(self) -> None:
+        unsettled, self._unsettled = self._unsettled, []
+        for deferred in unsettled:
+            deferred.errback(CommitUnknown("the index writer died before it answered"))

@@ -4,6 +4,10 @@ Each way, frames: a little-endian u32 length, then that many bytes of msgpack. T
 frame, in any number, without waiting for answers; back a list of :class:`Answer` for every batch the writer has
 finished, in no promised order (``seq`` pairs them). Both ends run the same release of this package, so the form has
 no version.
+
+An answer with the ``seq`` :data:`NOTICE` answers no commit of the client's. The first frame of a connection is one (OK,
+or what keeps the writer from writing): when it comes, whatever an earlier writer had taken has become visible, or never
+will. Further ones say that the writer has become read-only.
 """
 
 from __future__ import annotations
@@ -28,6 +32,9 @@ MAX_FRAME: Final = 64 << 20
 
 LENGTH: Final = struct.Struct("<I")
 
+#: the ``seq`` of what the writer says without having been asked
+NOTICE: Final = -1
+
 
 class Outcome(enum.IntEnum):
     """How the writer ended a commit. Only OK has changed anything."""
@@ -43,6 +50,9 @@ class Commit(msgspec.Struct, array_like=True, gc=False):
     """One ``IIndex.commit``. Of a row, ``expect`` says False (ABSENT), True (PRESENT) or the exact bytes.
 
     Where one key is in several of them, ``delete`` comes before ``put`` before ``add``.
+
+    One with a ``refuse`` is no commit: a client says why nobody may write any more (a blob's sync has failed). It gets
+    no answer of its own; every client gets the notice.
     """
 
     seq: int
@@ -51,6 +61,7 @@ class Commit(msgspec.Struct, array_like=True, gc=False):
     put: dict[bytes, bytes]
     delete: list[bytes]
     add: dict[bytes, list[int]]
+    refuse: str = ""
 
 
 class Answer(msgspec.Struct, array_like=True, gc=False):
@@ -59,6 +70,11 @@ class Answer(msgspec.Struct, array_like=True, gc=False):
     seq: int
     outcome: Outcome
     text: str = ""
+
+
+def notice_commit(refuse: str = "") -> Commit:
+    """A commit of nothing: what the writer answers a new connection with, or what tells it to refuse."""
+    return Commit(NOTICE, b"", {}, {}, [], {}, refuse)
 
 
 _encoder: Final = msgspec.msgpack.Encoder()

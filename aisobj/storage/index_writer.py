@@ -1,11 +1,15 @@
 """The one writer of the index: a blocking loop that takes every waiting commit, writes them in one transaction with one
 sync, and answers them all. It runs as a thread of the server or, by default, as a process of its own::
 
-    python -m aisobj.storage.index_writer PATH MAP_SIZE sync|nosync SOCKET_FD ...
+    python -m aisobj.storage.index_writer PATH MAP_SIZE sync|nosync SOCKET_FD ... [listen:SOCKET_FD]
 
-The process ends when the other ends of its sockets are closed, after it has finished what it got; so it survives
-nobody it works for, and it ignores SIGINT and SIGTERM, which also reach it where a terminal or systemd ends the whole
-group while the server still drains. It imports no Twisted (13 MB of its own memory).
+The clients are the sockets named, and whoever connects to the listening one. The process ends when the other ends of
+all of them are closed, after it has finished what it got; so it survives nobody it works for, and it ignores SIGINT and
+SIGTERM, which also reach it where a terminal or systemd ends the whole group while the server still drains. It imports
+no Twisted (13 MB of its own memory).
+
+Every client is greeted with a commit of nothing that waits in line like its own would (``NOTICE``). That is a write
+transaction, and beginning one makes LMDB show what a writer that was killed had written but not shown yet.
 
 How a commit can fail, and what is then on disk (LMDB 1.0, ``mdb_txn_commit``: write pages, fdatasync, write the meta
 page through an O_DSYNC descriptor): until the meta page is written nothing refers to the new pages, so a failure
@@ -29,7 +33,9 @@ from typing import Final
 
 import lmdb
 
+from aisobj.errors import StorageError
 from aisobj.storage.index_protocol import (
+    NOTICE,
     Answer,
     Commit,
     FrameReader,
@@ -37,6 +43,7 @@ from aisobj.storage.index_protocol import (
     changes,
     decode_commit,
     encode_frame,
+    notice_commit,
 )
 from aisobj.storage.lmdb_env import open_environment, row_prefix, settle
 
@@ -59,7 +66,7 @@ class _NotWritten(Exception):
 
 
 class _Client:
-    """One connection: a server, or later a worker."""
+    """One connection: a server, or one of its workers."""
 
     __slots__ = ("ended", "frames", "out", "socket", "unfinished")
 
@@ -77,16 +84,28 @@ class IndexWriter:
     :param environment: stays the caller's, who closes it after :meth:`run` has returned.
     :param clients: connected stream sockets, from now on the writer's.
     :param read_only: begin with this as :attr:`read_only`.
+    :param listener: a listening socket for further clients, from now on the writer's.
     """
 
-    def __init__(self, environment: lmdb.Environment, clients: Iterable[socket.socket], read_only: str = "") -> None:
+    def __init__(
+        self,
+        environment: lmdb.Environment,
+        clients: Iterable[socket.socket],
+        read_only: str = "",
+        listener: socket.socket | None = None,
+    ) -> None:
         #: why nothing is written any more, or ""
         self.read_only = read_only
+        self._told = read_only  # what every client knows, or learns from its greeting
         self._environment = environment
         self._selector = selectors.DefaultSelector()
         self._clients: set[_Client] = set()
         self._waiting: deque[tuple[_Client, Commit, int]] = deque()
         self._buffer = memoryview(bytearray(_RECEIVE))
+        self._listener = listener
+        if listener is not None:
+            listener.setblocking(False)
+            self._selector.register(listener, selectors.EVENT_READ)
         for connection in clients:
             self.add_client(connection)
 
@@ -96,6 +115,8 @@ class IndexWriter:
         client = _Client(connection)
         self._clients.add(client)
         self._selector.register(connection, selectors.EVENT_READ, client)
+        client.unfinished += 1
+        self._waiting.append((client, notice_commit(), 0))
 
     def run(self) -> None:
         """Serve until every client has closed its end and has its answers. Call :meth:`close` afterwards."""
@@ -103,8 +124,10 @@ class IndexWriter:
             batch = self._next_batch()
             if batch:
                 self._answer(batch, self.process([commit for _, commit in batch]))
+            if self.read_only != self._told:
+                self._tell_all()
             ended = [client for client in self._clients if client.ended and not client.unfinished and not client.out]
-            if len(ended) == len(self._clients):
+            if len(ended) == len(self._clients) and not self._accept():
                 return  # their sockets stay open until close(), so that the end of the stream says all is released
             for client in ended:
                 self._drop(client)
@@ -114,6 +137,8 @@ class IndexWriter:
         """Close the sockets."""
         for client in list(self._clients):
             self._drop(client)
+        if self._listener is not None:
+            self._listener.close()
         self._selector.close()
 
     def process(self, commits: Sequence[Commit]) -> list[Answer]:
@@ -175,8 +200,34 @@ class IndexWriter:
             client.out += encode_frame(its_answers)
             self._send(client)
 
+    def _tell_all(self) -> None:
+        """Every client must stop writing, not only those whose commits are refused."""
+        self._told = self.read_only
+        frame = encode_frame([Answer(NOTICE, Outcome.READ_ONLY, self.read_only)])
+        for client in list(self._clients):
+            client.out += frame
+            self._send(client)
+
+    def _accept(self) -> bool:
+        """Take whoever has connected; whether anybody had."""
+        found = False
+        while self._listener is not None:
+            try:
+                connection, _ = self._listener.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:  # the connection is gone already, or there are too many open files
+                _log(f"a client cannot be accepted: {error}")
+                break
+            self.add_client(connection)
+            found = True
+        return found
+
     def _read(self, wait: bool) -> None:
         for selected, events in self._selector.select(None if wait else 0):
+            if selected.fileobj is self._listener:
+                self._accept()
+                continue
             client: _Client = selected.data
             if events & selectors.EVENT_WRITE:
                 self._send(client)
@@ -197,17 +248,27 @@ class IndexWriter:
             client.ended = True
             self._watch(client)
         for commit in commits:
+            if commit.refuse:
+                self._refuse(commit.refuse)
+                continue
             client.unfinished += 1
             self._waiting.append((client, commit, sum(map(len, commit.put.values()))))
 
+    def _refuse(self, why: str) -> None:
+        if not self.read_only:
+            self.read_only = why
+            _log(f"read-only from now on: {why}")
+
     def _send(self, client: _Client) -> None:
+        if client.socket.fileno() == -1:  # it was cut off
+            client.out.clear()
+            return
         try:
             sent = client.socket.send(client.out)
         except BlockingIOError:
             sent = 0
-        except OSError:  # it has gone
-            self._give_up(client)
-            return
+        except OSError:  # it has gone; what it sent before that is read to its end
+            sent = len(client.out)
         del client.out[:sent]
         self._watch(client)
 
@@ -269,10 +330,17 @@ def _log(text: str) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """The process; the module's docstring has its arguments."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     path, map_size, sync, *descriptors = arguments
-    environment = open_environment(Path(path), sync=sync == "sync", map_size=int(map_size))
+    clients = [socket.socket(fileno=int(text)) for text in descriptors if text.isdecimal()]
+    listeners = [socket.socket(fileno=int(text.partition(":")[2])) for text in descriptors if not text.isdecimal()]
+    try:
+        environment = open_environment(Path(path), sync=sync == "sync", map_size=int(map_size))
+    except StorageError as error:
+        for client in clients:
+            client.sendall(encode_frame([Answer(NOTICE, Outcome.FAILED, str(error))]))
+        raise SystemExit(1) from None
     read_only = ""
     try:
         if sync == "sync":
@@ -281,7 +349,7 @@ def main(arguments: Sequence[str]) -> None:
         read_only = f"the index could not be synced: {error}"
         _log(read_only)
     environment.reader_check()
-    writer = IndexWriter(environment, [socket.socket(fileno=int(number)) for number in descriptors], read_only)
+    writer = IndexWriter(environment, clients, read_only, *listeners)
     try:
         writer.run()
     finally:

@@ -80,6 +80,7 @@ class LmdbIndex:
         writer: Literal["process", "thread"] = "process",
         map_size: int = MAP_SIZE,
         keep_open: int | None = None,
+        start_writer: StartWriter | None = None,
     ) -> LmdbIndex:
         """Open, or make, the index in the directory ``path`` (its parent must exist) and start its writer.
 
@@ -90,6 +91,7 @@ class LmdbIndex:
         :param map_size: the most bytes the index may grow to; the same in every process.
         :param keep_open: a file descriptor that the writer process holds too: the lock of the data directory, so that
             no other server begins before a writer whose server was killed has finished what it got.
+        :param start_writer: instead of ``writer`` and ``keep_open``: how to get at a writer that somebody else runs.
         :raises FormatError: another format. :raises StorageError: it cannot be opened, made or synced.
         """
         environment = open_environment(path, sync=sync, map_size=map_size)
@@ -100,16 +102,21 @@ class LmdbIndex:
         except lmdb.Error as error:
             environment.close()
             raise StorageError(f"the index {path} could not be synced: {error}") from error
-        start = (
-            ProcessWriter(reactor, path, sync, map_size, keep_open).start
-            if writer == "process"
-            else ThreadWriter(environment).start
-        )
-        return cls(environment, reactor, start)
+        if start_writer is None:
+            start_writer = (
+                ProcessWriter(reactor, path, sync, map_size, keep_open).start
+                if writer == "process"
+                else ThreadWriter(environment).start
+            )
+        return cls(environment, reactor, start_writer)
 
     @property
     def read_only(self) -> str:
         return self._writer.read_only
+
+    def refuse(self, why: str) -> None:
+        """Write nothing more, here and in every process that uses the index: a sync of something else has failed."""
+        self._writer.refuse(why)
 
     def get(self, partition: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
         prefix = row_prefix(partition)
