@@ -69,7 +69,7 @@ class Crasher:
         with ThreadPoolExecutor(CLIENTS) as pool:
             working = [pool.submit(client.work, trouble) for client in self._clients]
             try:
-                self._await_acknowledged(self._random.randrange(80))
+                self._await_acknowledged(self._random.randrange(60))
                 if chance() < 0.2:
                     trouble.writer.set()
                     self._kill_writer()
