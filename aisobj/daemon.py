@@ -1,7 +1,5 @@
-"""The service that twistd runs: opens the store, lets clients in, and takes a decent end.
-
-The order of a start: store opened and recovered, then clients are let in, then systemd is told. Of an end: nobody is
-let in any more, what is in flight is finished, the store is closed.
+"""The service that twistd runs: signals, and words for the operator and for systemd. What serves is a ``Serving`` in
+this process or, for several workers, a ``Master``.
 """
 
 from __future__ import annotations
@@ -15,23 +13,16 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from types import FrameType
+from typing import Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.resource import IResource
 
 from aisobj.errors import StorageError
-from aisobj.listening import Listener, StartupError, one_line
-from aisobj.storage.embedded import DataDirectory
-from aisobj.storage.store import ObjectStore
-from aisobj.web.health import Phase, State
-from aisobj.web.site import Site
-
-#: How long requests in flight may still take once the server was told to end.
-DRAIN_SECONDS = 30.0
+from aisobj.listening import StartupError, one_line
 
 #: More open files than this are of no use to one process: connections (``Limits``), blobs and the rest.
 _OPEN_FILES = 65536
@@ -41,37 +32,44 @@ class IDaemonReactor(IReactorCore, IReactorFromThreads):
     """What the service needs of a reactor."""
 
 
-class AisService(Service):
-    """One server. It owns what it is given: ends the listeners, the store, the access log, the lock.
+class Server(Protocol):
+    """What the service starts and ends."""
 
-    :param open_store: opens the store; awaited once the reactor runs, so after twistd has forked.
-    :param make_root: the root resource over an open store.
+    @property
+    def urls(self) -> Sequence[str]:
+        """Where clients find it."""
+
+    def start(self) -> Awaitable[None]:
+        """Until clients are let in. Raises StartupError, StorageError, OSError."""
+
+    def drain(self) -> Awaitable[None]:
+        """Let nobody in any more and finish what is in flight. It may be starting still: that ends soon then."""
+
+    def close(self) -> Awaitable[None]:
+        """After ``start`` and ``drain`` have ended: give everything back."""
+
+    def cut(self) -> None:
+        """Drain no longer."""
+
+    def reopen_access_log(self) -> None:
+        """The file was renamed."""
+
+
+class AisService(Service):
+    """One server, from twistd's start to its end.
+
+    :param notices: what the log says loudly at the start.
     """
 
     name = "ais-s3"
     _log = Logger()
 
-    def __init__(
-        self,
-        reactor: IDaemonReactor,
-        site: Site,
-        state: State,
-        listeners: Sequence[Listener],
-        directory: DataDirectory,
-        open_store: Callable[[], Awaitable[ObjectStore]],
-        make_root: Callable[[ObjectStore], IResource],
-        notices: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, reactor: IDaemonReactor, server: Server, notices: Sequence[str] = ()) -> None:
         self._reactor = reactor
-        self._site = site
-        self._state = state
-        self._listeners = listeners
-        self._directory = directory
-        self._open_store = open_store
-        self._make_root = make_root
+        self._server = server
         self._notices = notices
-        self._store: ObjectStore | None = None
         self._starting: Deferred[None] | None = None
+        self._ending = False
 
     def startService(self) -> None:
         Service.startService(self)
@@ -82,7 +80,7 @@ class AisService(Service):
     def _reactor_runs(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal(self._end))
-        signal.signal(signal.SIGHUP, self._on_signal(self._reopen_access_log))
+        signal.signal(signal.SIGHUP, self._on_signal(self._server.reopen_access_log))
         _allow_open_files()
         for notice in self._notices:
             self._log.warn("{notice}", notice=notice)
@@ -90,20 +88,16 @@ class AisService(Service):
         self._starting.addErrback(self._start_failed)
 
     async def _start(self) -> None:
-        self._store = store = await self._open_store()
-        await store.start()
-        if self._state.phase is Phase.DRAINING:
+        await self._server.start()
+        if self._ending:
             return
-        self._site.root = self._make_root(store)
-        self._state.phase = Phase.READY
-        for listener in self._listeners:
-            listener.accept()
-            self._log.info("listening on {url}", url=listener.url)
+        for url in self._server.urls:
+            self._log.info("listening on {url}", url=url)
         notify_systemd("READY=1")
 
     def _start_failed(self, failure: Failure) -> None:
         error = failure.value
-        if failure.check(StorageError, OSError):
+        if failure.check(StartupError, StorageError, OSError):
             message = one_line(error)
         else:
             self._log.failure("the store cannot be opened", failure)
@@ -112,25 +106,20 @@ class AisService(Service):
         print(f"ais-s3: {message}", file=sys.__stderr__, flush=True)
         # twistd ends with status 0 whatever happened while the reactor ran. This runs when it has cleaned up.
         atexit.register(os._exit, 1)
-        self._end()
+        if not self._ending:
+            self._end()
 
     def stopService(self) -> Deferred[None]:
         Service.stopService(self)
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        self._state.phase = Phase.DRAINING
+        self._ending = True
         notify_systemd("STOPPING=1")
-        for listener in self._listeners:
-            await listener.close()
-        await self._site.drain(DRAIN_SECONDS)
+        await self._server.drain()
         if self._starting is not None:
             await self._starting
-        if self._store is not None:
-            await self._store.close()
-        if self._site.access_log is not None:
-            self._site.access_log.close()
-        self._directory.release()
+        await self._server.close()
         self._log.info("stopped")
 
     # Signals
@@ -140,20 +129,11 @@ class AisService(Service):
 
     def _end(self) -> None:
         """SIGTERM, SIGINT: end, with status 0 (twistd's own handlers end with the signal); a second one: at once."""
-        if self._state.phase is Phase.DRAINING:
-            for channel in list(self._site.connections):
-                channel.abort()
+        if self._ending:
+            self._server.cut()
         else:
-            self._state.phase = Phase.DRAINING
+            self._ending = True
             self._reactor.stop()
-
-    def _reopen_access_log(self) -> None:
-        """SIGHUP: the access log was renamed."""
-        if self._site.access_log is not None:
-            try:
-                self._site.access_log.reopen()
-            except OSError as error:
-                self._log.error("the access log cannot be opened again: {error}", error=one_line(error))
 
 
 def notify_systemd(message: str) -> None:
@@ -168,11 +148,11 @@ def notify_systemd(message: str) -> None:
 
 
 def _allow_open_files() -> None:
-    """Raise the soft limit as far as we are allowed and have use for: 1,024 is not enough for our connections."""
+    """Raise the soft limit as far as we are allowed and have use for: 1,024 is not enough for our connections.
+
+    What we start inherits it.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-__all__ = ["DRAIN_SECONDS", "AisService", "StartupError", "notify_systemd"]

@@ -1,18 +1,40 @@
 """Ports from Twisted's endpoint strings: bound at once, so that a busy one is refused before anything else happens, and
 let in nobody before the store is open. Who connects in between waits in the kernel's queue.
+
+Several workers share the ports that their master has bound: they inherit the sockets and accept from them in turns.
 """
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import socket
 from collections.abc import Iterable
+from typing import Any, Protocol, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorFDSet, IReadDescriptor
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+    IReactorFDSet,
+    IReactorSocket,
+    IReactorTime,
+    IReadDescriptor,
+)
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
+from zope.interface import implementer
+
+#: The endpoints whose sockets workers share; of the others nobody knows what they do with a connection.
+_SHARED = frozenset({"tcp", "ssl", "unix", "systemd"})
+#: Too many open files, or no memory for one more connection: seconds until accepting is tried again.
+_PAUSE = 0.5
+_NO_MORE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class StartupError(Exception):
@@ -24,6 +46,18 @@ def one_line(error: object) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split()) or type(error).__name__
+
+
+class IListener(Protocol):
+    """A port whose end is ours."""
+
+    url: str
+
+    def accept(self) -> None:
+        """Let them in."""
+
+    async def close(self) -> None:
+        """Let nobody in any more; connections go on."""
 
 
 class Listener:
@@ -47,6 +81,11 @@ class Listener:
             self.loopback = True
         # Every port that binds at once is one of Twisted's own; bind() has made sure.
         self._port.stopReading()  # type: ignore[attr-defined]
+
+    def fileno(self) -> int:
+        """Of the listening socket."""
+        descriptor: int = self._port.fileno()  # type: ignore[attr-defined]
+        return descriptor
 
     def accept(self) -> None:
         """Let them in."""
@@ -85,3 +124,101 @@ def bind(reactor: IReactorFDSet, description: str, factory: IProtocolFactory) ->
 def addresses_beyond(listeners: Iterable[Listener]) -> list[str]:
     """The URLs that other machines reach."""
     return [listener.url for listener in listeners if not listener.loopback]
+
+
+def check_shareable(descriptions: Iterable[str]) -> None:
+    """:raises StartupError: an endpoint is none that several workers can share."""
+    for description in descriptions:
+        kind = description.partition(":")[0].lower()
+        if kind not in _SHARED:
+            raise StartupError(f"--listen {description}: {kind} endpoints need --workers 1")
+
+
+class _TlsReactor:
+    """Takes the TLS settings out of an ``ssl:`` endpoint, in place of the reactor that would bind a port of its own."""
+
+    def __init__(self) -> None:
+        self.wrapped: list[IProtocolFactory] = []
+
+    def listenSSL(
+        self, port: int, factory: IProtocolFactory, contextFactory: IOpenSSLServerConnectionCreator, **_: object
+    ) -> None:
+        # As Twisted's own listenSSL does.
+        self.wrapped.append(TLSMemoryBIOFactory(contextFactory, False, factory))
+
+
+def worker_factory(description: str, factory: IProtocolFactory) -> IProtocolFactory:
+    """What a worker gives the connections to, that it accepts from a shared socket.
+
+    :raises StartupError: a certificate or key cannot be used (any more).
+    """
+    if not description.lower().startswith("ssl:"):
+        return factory
+    catcher = _TlsReactor()
+    try:
+        serverFromString(catcher, description).listen(factory)
+    except Exception as error:
+        raise StartupError(f"--listen {description}: {type(error).__name__}: {one_line(error)}") from None
+    return catcher.wrapped[0]
+
+
+class ISharingReactor(IReactorFDSet, IReactorSocket, IReactorTime):
+    """What a shared port needs of a reactor."""
+
+
+@implementer(IReadDescriptor)
+class SharedPort:
+    """A listening socket that other processes accept from, too.
+
+    One connection is accepted each time the reactor finds the socket readable, so that a worker that has just woken up
+    does not take all that wait. Twisted's own ports take up to 100, and at adoption they set the queue's length and
+    the mode of a Unix socket anew, and unlink it at the end: all of that is the master's business.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: ISharingReactor, descriptor: int, factory: IProtocolFactory) -> None:
+        self._reactor = reactor
+        self._socket = socket.socket(fileno=descriptor)
+        self._socket.setblocking(False)
+        self._factory = factory
+        self._open = True
+        self.url = ""  # the master says it
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        return "shared port"
+
+    def accept(self) -> None:
+        """Let them in."""
+        if self._open:
+            self._reactor.addReader(self)
+
+    async def close(self) -> None:
+        """Let nobody in any more; connections go on."""
+        if self._open:
+            self._open = False
+            self._reactor.removeReader(self)
+            self._socket.close()
+
+    def doRead(self) -> None:
+        try:
+            connection, _ = self._socket.accept()
+        except OSError as error:  # mostly: another worker was quicker
+            if error.errno in _NO_MORE:
+                self._log.error("no connection can be accepted: {error}", error=one_line(error))
+                self._reactor.removeReader(self)
+                self._reactor.callLater(_PAUSE, self.accept)
+            return
+        with connection:  # adopted as a duplicate
+            connection.setblocking(False)
+            try:
+                self._reactor.adoptStreamConnection(connection.fileno(), connection.family, cast(Any, self._factory))
+            except OSError:
+                return  # it has gone already
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._open = False
+        self._socket.close()

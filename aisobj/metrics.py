@@ -20,7 +20,7 @@ from prometheus_client.utils import floatToGoString
 
 #: Upper bounds in seconds: from a small object out of the page cache to the transfer of a large one.
 LATENCY_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-_BOUND_LABELS = (*map(floatToGoString, LATENCY_BOUNDS), "+Inf")
+BOUND_LABELS = (*map(floatToGoString, LATENCY_BOUNDS), "+Inf")
 
 #: Of :meth:`Metrics.render`.
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode("ascii")
@@ -28,8 +28,15 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4.encode("ascii")
 #: The label of a request that named no operation.
 NO_OPERATION = "none"
 
+#: Names and texts of what is kept for each operation and status.
+LABELS = ("operation", "status")
+REQUESTS = ("ais_s3_requests", "Requests that have ended.")
+RECEIVED = ("ais_s3_received_bytes", "Bytes of request bodies.")
+SENT = ("ais_s3_sent_bytes", "Bytes of response bodies.")
+LATENCY = ("ais_s3_request_seconds", "From the head of a request to the end of its response.")
 
-class _Series:
+
+class Series:
     """What is kept for one operation and status."""
 
     __slots__ = ("buckets", "bytes_in", "bytes_out", "seconds")
@@ -39,6 +46,13 @@ class _Series:
         self.seconds = 0.0
         self.bytes_in = 0
         self.bytes_out = 0
+
+    def copy(self) -> Series:
+        """As it is now."""
+        other = Series()
+        other.buckets = self.buckets.copy()
+        other.seconds, other.bytes_in, other.bytes_out = self.seconds, self.bytes_in, self.bytes_out
+        return other
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +73,9 @@ class Metrics(Collector):
 
     def __init__(self, gauges: Callable[[], Gauges]) -> None:
         self._gauges = gauges
-        self._series: dict[tuple[str | None, int], _Series] = {}
+        self._series: dict[tuple[str | None, int], Series] = {}
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
+        self._register(self._registry)
 
     def observe(self, operation: str | None, status: int, seconds: float, bytes_in: int, bytes_out: int) -> None:
         """One request has ended.
@@ -73,7 +85,7 @@ class Metrics(Collector):
         """
         series = self._series.get((operation, status))
         if series is None:
-            series = self._series[operation, status] = _Series()
+            series = self._series[operation, status] = Series()
         series.buckets[bisect_left(LATENCY_BOUNDS, seconds)] += 1
         series.seconds += seconds
         series.bytes_in += bytes_in
@@ -85,26 +97,28 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """For prometheus-client."""
-        labels = ["operation", "status"]
-        requests = CounterMetricFamily("ais_s3_requests", "Requests that have ended.", labels=labels)
-        received = CounterMetricFamily("ais_s3_received_bytes", "Bytes of request bodies.", labels=labels)
-        sent = CounterMetricFamily("ais_s3_sent_bytes", "Bytes of response bodies.", labels=labels)
-        latency = HistogramMetricFamily(
-            "ais_s3_request_seconds", "From the head of a request to the end of its response.", labels=labels
-        )
+        requests = CounterMetricFamily(*REQUESTS, labels=LABELS)
+        received = CounterMetricFamily(*RECEIVED, labels=LABELS)
+        sent = CounterMetricFamily(*SENT, labels=LABELS)
+        latency = HistogramMetricFamily(*LATENCY, labels=LABELS)
         for (operation, status), series in self._series.items():
             values = [operation or NO_OPERATION, str(status)]
             totals = list(accumulate(series.buckets))
             requests.add_metric(values, totals[-1])
             received.add_metric(values, series.bytes_in)
             sent.add_metric(values, series.bytes_out)
-            latency.add_metric(values, list(zip(_BOUND_LABELS, totals, strict=True)), series.seconds)
+            latency.add_metric(values, list(zip(BOUND_LABELS, totals, strict=True)), series.seconds)
         yield from (requests, received, sent, latency)
-        yield from self._collect_gauges()
+        yield GaugeMetricFamily("ais_s3_connections", "Open connections.", self._gauges().connections)
+        yield from self._collect_stored()
 
-    def _collect_gauges(self) -> Iterator[Metric]:
+    def _register(self, registry: CollectorRegistry) -> None:
+        registry.register(self)
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+
+    def _collect_stored(self) -> Iterator[Metric]:
         now = self._gauges()
-        yield GaugeMetricFamily("ais_s3_connections", "Open connections.", now.connections)
         yield GaugeMetricFamily("ais_s3_objects", "Objects stored.", now.objects)
         yield GaugeMetricFamily("ais_s3_stored_bytes", "Bytes of the objects stored.", now.stored_bytes)
         yield GaugeMetricFamily("ais_s3_read_only", "1 while nothing can be written.", 1 if now.read_only else 0)

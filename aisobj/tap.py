@@ -1,7 +1,7 @@
-"""``twistd ais-s3``: the options, and the only place where a server is put together.
+"""``twistd ais-s3``: the only place where a server is put together.
 
 twistd calls :func:`makeService` before it forks, so whatever can be refused is refused there, on the operator's own
-terminal: options, credentials, the data directory, the ports. The store opens after the fork (``daemon``).
+terminal: options, credentials, the data directory, the ports. The store opens after the fork (``serving``, ``master``).
 """
 
 from __future__ import annotations
@@ -9,155 +9,39 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import cast
 
 from twisted.internet.threads import deferToThreadPool
-from twisted.python import usage
 from twisted.web.resource import IResource, Resource
 
-import aisobj
-from aisobj.checksums import CHECKSUM_TYPES
 from aisobj.daemon import AisService, IDaemonReactor
 from aisobj.errors import StorageError
-from aisobj.listening import StartupError, addresses_beyond, bind, one_line
+from aisobj.listening import IListener, Listener, StartupError, addresses_beyond, bind, check_shareable, one_line
+from aisobj.master import Master
 from aisobj.metrics import Gauges, Metrics
 from aisobj.model import BucketProps
+from aisobj.options import OPEN_FLAG, Options, Settings, refuse
 from aisobj.protocol.credentials import Credentials
 from aisobj.root import RootResource
 from aisobj.s3.call import Context
-from aisobj.storage.embedded import IEmbeddedReactor, lock_data_directory, open_store
+from aisobj.serving import Serving
+from aisobj.shared_metrics import make_directory
+from aisobj.storage.embedded import (
+    DataDirectory,
+    IEmbeddedReactor,
+    lock_data_directory,
+    open_store,
+    writer_socket,
+)
 from aisobj.storage.store import ObjectStore
 from aisobj.web.accesslog import AccessLog
 from aisobj.web.auth import Authenticator
 from aisobj.web.health import State
 from aisobj.web.site import Site
-
-DEFAULT_LISTEN = "tcp:8080:interface=127.0.0.1"
-NO_ACCESS_LOG = "off"
-
-_TRUE = frozenset({"1", "true", "yes", "on"})
-_FALSE = frozenset({"", "0", "false", "no", "off"})
-
-_OPEN_FLAG = "anyone-on-the-network-may-write"
-
-
-class Options(usage.Options):
-    """What the operator may say; :meth:`Settings.of` reads it together with the environment."""
-
-    synopsis = "[options]"
-    longdesc = (
-        "Each option is also an environment variable, in capitals after AIS_S3_: --no-sync is AIS_S3_NO_SYNC=1. "
-        "AIS_S3_LISTEN and AIS_S3_SERVER_NAME take several values, with spaces between. The command line wins."
-    )
-
-    optParameters = [
-        ["data", "d", None, "Data directory, made if missing. [default: ~/.local/share/ais-s3]"],
-        ["credentials", "c", None, "File of users in the AWS shared-credentials format; without one, anybody may."],
-        ["region", "r", None, "The only region that signatures may name. [default: any]"],
-        ["checksum", None, None, f"Checksum of new buckets: {', '.join(CHECKSUM_TYPES)}. [default: xxhash]"],
-        ["access-log", None, None, f"File, - for standard output, {NO_ACCESS_LOG} for none. [default: -]"],
-    ]
-    optFlags = [
-        ["no-sync", None, "Never wait for the disk: fast, and lost at a power cut. For throw-away servers."],
-        [_OPEN_FLAG, None, "Serve other machines without credentials."],
-    ]
-
-    def __init__(self) -> None:
-        usage.Options.__init__(self)
-        self["listen"] = []
-        self["server-name"] = []
-
-    def opt_listen(self, endpoint: str) -> None:
-        """Endpoint (Twisted's strings; TLS: ssl:), repeatable. [default: tcp:8080:interface=127.0.0.1]"""
-        self["listen"].append(endpoint)
-
-    opt_l = opt_listen
-
-    def opt_server_name(self, name: str) -> None:
-        """Further host name of a server without credentials (* for any), repeatable."""
-        self["server-name"].append(name)
-
-    def opt_version(self) -> NoReturn:
-        """Print the version and exit."""
-        print(f"ais-s3 {aisobj.__version__}")
-        raise SystemExit(0)
-
-    def parseOptions(self, options: list[str] | None = None) -> None:
-        try:
-            usage.Options.parseOptions(self, options)
-        except usage.UsageError as error:  # twistd would print the whole help first
-            _refuse(f"{one_line(error)} (twistd ais-s3 --help explains)")
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The options, checked. Paths are absolute: twistd changes its directory."""
-
-    listen: tuple[str, ...]
-    data: Path
-    credentials: Path | None
-    region: str
-    checksum: str
-    sync: bool
-    access_log: str | None  #: a path, ``-``, or None for none
-    open_to_network: bool
-    server_names: tuple[str, ...]
-
-    @classmethod
-    def of(cls, options: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
-        """:raises StartupError: a value that cannot be."""
-
-        def text(name: str, default: str = "") -> str:
-            return cast(str | None, options[name]) or environ.get(_variable(name)) or default
-
-        def several(name: str) -> tuple[str, ...]:
-            return tuple(cast("list[str]", options[name]) or environ.get(_variable(name), "").split())
-
-        checksum = text("checksum", BucketProps().checksum_type)
-        if checksum not in CHECKSUM_TYPES:
-            raise StartupError(f"--checksum {checksum}: it must be one of {', '.join(CHECKSUM_TYPES)}")
-        credentials = text("credentials")
-        log = text("access-log", "-")
-        return cls(
-            listen=several("listen") or (DEFAULT_LISTEN,),
-            data=Path(text("data")).absolute() if text("data") else default_data(environ),
-            credentials=Path(credentials).absolute() if credentials else None,
-            region=text("region"),
-            checksum=checksum,
-            sync=not _flag(options, environ, "no-sync"),
-            access_log=None if log == NO_ACCESS_LOG else log if log == "-" else str(Path(log).absolute()),
-            open_to_network=_flag(options, environ, _OPEN_FLAG),
-            server_names=several("server-name"),
-        )
-
-
-def _variable(option: str) -> str:
-    return f"AIS_S3_{option.upper().replace('-', '_')}"
-
-
-def _flag(options: Mapping[str, object], environ: Mapping[str, str], name: str) -> bool:
-    value = environ.get(_variable(name), "").lower()
-    if value not in _TRUE | _FALSE:
-        raise StartupError(f"{_variable(name)}={value}: it must be 1 or 0")
-    return bool(options[name]) or value in _TRUE
-
-
-def default_data(environ: Mapping[str, str]) -> Path:
-    """Where systemd says (``StateDirectory=``), else the user's own data directory (XDG Base Directory)."""
-    state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if state:
-        return Path(state)
-    home = environ.get("XDG_DATA_HOME", "")
-    if not os.path.isabs(home):
-        home = os.path.expanduser("~/.local/share")
-    if not os.path.isabs(home):
-        raise StartupError("--data is needed: the user has no home directory")
-    return Path(home, "ais-s3")
 
 
 def makeService(options: Options) -> AisService:
@@ -167,11 +51,7 @@ def makeService(options: Options) -> AisService:
     try:
         return assemble(Settings.of(options, os.environ), cast(IServerReactor, reactor))
     except (StartupError, StorageError) as error:
-        _refuse(str(error))
-
-
-def _refuse(message: str) -> NoReturn:
-    raise SystemExit(f"ais-s3: {message}")
+        refuse(str(error))
 
 
 class IServerReactor(IEmbeddedReactor, IDaemonReactor):
@@ -187,29 +67,91 @@ def assemble(settings: Settings, reactor: IServerReactor) -> AisService:
     with ExitStack() as undo:
         directory = lock_data_directory(settings.data)
         undo.callback(directory.release)
-        # Its root comes with the store; until then nobody is let in.
-        site = Site(Resource(), reactor, access_log=_open_access_log(settings.access_log))
-        listeners = [bind(reactor, description, site) for description in settings.listen]
+        listeners: list[Listener] = []
+
+        def listen(site: Site) -> list[Listener]:
+            listeners.extend(bind(reactor, description, site) for description in settings.listen)
+            return listeners
+
+        server: Serving | None = None
+        if settings.workers == 1:
+            server = make_serving(settings, credentials, directory, reactor, listen)
+        else:
+            _check_access_log(settings.access_log)
+            listen(Site(Resource(), reactor))  # which never gets a connection
+            check_shareable(settings.listen)
         beyond = addresses_beyond(listeners)
         if credentials is None and beyond and not settings.open_to_network:
             raise StartupError(
                 f"{beyond[0]} is open to other machines: give --credentials FILE, "
-                f"or listen on 127.0.0.1, or say --{_OPEN_FLAG}"
+                f"or listen on 127.0.0.1, or say --{OPEN_FLAG}"
             )
-        state = State()
-        hosts = (*settings.server_names, socket.gethostname())
-        authenticator = Authenticator(credentials, settings.region, reactor.seconds, hosts)
-        props = BucketProps(checksum_type=settings.checksum)
+        master = None if server else _make_master(settings, credentials, directory, reactor, listeners)
         undo.pop_all()
-    return AisService(
+    return AisService(reactor, server or cast(Master, master), notices(settings, beyond if credentials is None else []))
+
+
+def _make_master(
+    settings: Settings,
+    credentials: str | None,
+    directory: DataDirectory,
+    reactor: IServerReactor,
+    listeners: Sequence[Listener],
+) -> Master:
+    try:
+        metrics = make_directory(directory.descriptor)
+    except OSError as error:
+        raise StartupError(f"no directory for the metrics of several workers: {one_line(error)}") from None
+    return Master(
         reactor,
+        settings,
+        listeners,
+        directory,
+        writer_socket(settings.data),
+        credentials=credentials,
+        cwd=os.getcwd(),
+        metrics=metrics,
+    )
+
+
+def make_serving(
+    settings: Settings,
+    credentials: str | None,
+    directory: DataDirectory,
+    reactor: IServerReactor,
+    listen: Callable[[Site], Sequence[IListener]],
+    *,
+    worker: int | None = None,
+    alone: bool = True,
+    metrics: Callable[[Callable[[], Gauges]], Metrics] = Metrics,
+) -> Serving:
+    """What one process serves with.
+
+    :param credentials: the text of a credentials file that can be read.
+    :param listen: the ports, which give their connections to the site.
+    :param worker: its number, for one of several.
+    :raises StartupError:
+    """
+    # Its root comes with the store; until then nobody is let in.
+    site = Site(Resource(), reactor, access_log=_open_access_log(settings.access_log))
+    listeners = listen(site)
+    state = State()
+    hosts = (*settings.server_names, socket.gethostname())
+    users = None if credentials is None else Credentials.parse(credentials)
+    authenticator = Authenticator(users, settings.region, reactor.seconds, hosts)
+    props = BucketProps(checksum_type=settings.checksum)
+    shared = worker is not None
+    return Serving(
         site,
         state,
         listeners,
         directory,
-        open_store=partial(open_store, settings.data, reactor=reactor, sync=settings.sync, lock=directory),
-        make_root=partial(make_root, reactor, site, state, authenticator, props, settings.region),
-        notices=notices(settings, beyond if credentials is None else []),
+        open_store=partial(
+            open_store, settings.data, reactor=reactor, sync=settings.sync, lock=directory, shared=shared
+        ),
+        make_root=partial(make_root, reactor, site, state, authenticator, props, settings.region, metrics=metrics),
+        alone=alone,
+        sweep=not worker,
     )
 
 
@@ -221,29 +163,45 @@ def make_root(
     props: BucketProps,
     region: str,
     store: ObjectStore,
+    metrics: Callable[[Callable[[], Gauges]], Metrics] = Metrics,
 ) -> IResource:
+    """The root resource over an open store.
+
+    :param metrics: makes what counts the requests, of what it is to ask at each scrape.
+    """
+
     def gauges() -> Gauges:
         totals = store.buckets.totals()
         return Gauges(len(site.connections), totals.objects, totals.bytes, store.read_only)
 
-    metrics = Metrics(gauges)
+    counting = metrics(gauges)
     site.observers.append(
-        lambda request, status, seconds: metrics.observe(
+        lambda request, status, seconds: counting.observe(
             request.operation, status, seconds, request.bytes_in, request.bytes_out
         )
     )
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
-    return RootResource(Context(store, authenticator, props, in_thread, region), state, metrics, gauges)
+    return RootResource(Context(store, authenticator, props, in_thread, region), state, counting, gauges)
 
 
-def _read_credentials(path: Path | None) -> Credentials | None:
+def _read_credentials(path: Path | None) -> str | None:
+    """The text of the file, which has been tried. Raises StartupError."""
     if path is None:
         return None
     try:
-        return Credentials.parse(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        Credentials.parse(text)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else one_line(error)
         raise StartupError(f"--credentials {path}: {reason}") from None
+    return text
+
+
+def _check_access_log(path: str | None) -> None:
+    """Raises StartupError where the workers could not open it."""
+    log = _open_access_log(path)
+    if log is not None:
+        log.close()
 
 
 def _open_access_log(path: str | None) -> AccessLog | None:
@@ -261,7 +219,7 @@ def notices(settings: Settings, open_to: list[str]) -> list[str]:
     if not settings.sync:
         notices.append("--no-sync: A POWER CUT OR A CRASH OF THIS MACHINE LOSES OR SPOILS WHAT IS STORED HERE")
     if open_to:
-        notices.append(f"--{_OPEN_FLAG}: EVERY MACHINE THAT REACHES {' '.join(open_to)} MAY READ, WRITE AND DELETE")
+        notices.append(f"--{OPEN_FLAG}: EVERY MACHINE THAT REACHES {' '.join(open_to)} MAY READ, WRITE AND DELETE")
     path = settings.credentials
     if path is not None and path.stat().st_mode & stat.S_IROTH:
         notices.append(f"--credentials {path}: EVERY USER OF THIS MACHINE CAN READ THE SECRETS")

@@ -23,6 +23,9 @@ import aisobj
 START_SECONDS = 30.0
 STOP_SECONDS = 60.0
 
+#: Of a server that a test says nothing about. TEST_WORKERS=2 runs every test against several workers.
+WORKERS = int(os.environ.get("TEST_WORKERS", "1"))
+
 TWISTD = str(Path(sys.executable).with_name("twistd"))
 _HOME = str(Path(aisobj.__file__).parent.parent)
 _LISTENING = re.compile(r"listening on (\S+?)(?:/s3)?\n")
@@ -63,6 +66,7 @@ class ServerProcess:
     :param options: further ones, e.g. ``"--region", "eu-1"``.
     :param listen: endpoint strings; the first TCP one is :attr:`endpoint`.
     :param expect_errors: tracebacks in the log are what the test wants.
+    :param workers: processes that serve.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class ServerProcess:
         data: Path | None = None,
         env: Mapping[str, str] | None = None,
         expect_errors: bool = False,
+        workers: int = WORKERS,
     ) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
@@ -96,6 +101,8 @@ class ServerProcess:
             str(self.data),
             "--access-log",
             str(self._access_log),
+            "--workers",
+            str(workers),
         ]
         for description in listen:
             command += ["--listen", description]

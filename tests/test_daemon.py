@@ -20,7 +20,8 @@ from twisted.internet import reactor
 
 from aisobj.errors import StorageError
 from aisobj.listening import StartupError
-from aisobj.tap import Options, Settings, assemble, default_data, notices
+from aisobj.options import Options, Settings, default_data
+from aisobj.tap import assemble, notices
 
 OPEN = "anyone-on-the-network-may-write"
 MakeServer = Callable[..., ServerProcess]
@@ -92,6 +93,7 @@ def test_help_says_every_option_and_its_variable_in_a_line(tmp_path: Path) -> No
         "--access-log=",
         "--server-name=",
         f"--{OPEN}",
+        "--workers=",
     ):
         lines = [line for line in ended.stdout.splitlines() if f" {option} " in line and line.startswith("  ")]
         assert len(lines) == 1 and len(lines[0].partition(option)[2].strip()) > 20, (option, ended.stdout)

@@ -13,7 +13,7 @@ import pytest
 from server import ServerProcess, environment
 
 from aisobj.metrics import Gauges, Metrics
-from aisobj.tap import Options
+from aisobj.options import Options
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()

@@ -22,6 +22,8 @@ FLOORS = {
     "model": 0,
     "checksums": 0,
     "metrics": 0,
+    "shared_metrics": 0,
+    "programs": 0,
     "signing": 0,
     "protocol": 1,
     "storage": 2,
@@ -31,6 +33,11 @@ FLOORS = {
     "listening": 5,
     "root": 5,
     "daemon": 5,
+    "options": 5,
+    "serving": 5,
+    "control": 5,
+    "master": 5,
+    "worker": 5,
     "tap": 5,
 }
 #: Beside the house: they speak to a server, and take nothing from it but floor 0.

@@ -3,6 +3,7 @@
 ::
 
     DATA/lock      held by the one server that uses the directory
+    DATA/writer    the socket at which the index writer takes the workers of a server that has several
     DATA/index/    LMDB (``lmdb_index``)
     DATA/blobs/    files (``file_blobs``)
     DATA/ballast   given up when the disk is full, so that deletes still work
@@ -13,6 +14,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -25,8 +27,16 @@ from aisobj.storage import keys, records
 from aisobj.storage.engine import Ballast, Changes
 from aisobj.storage.file_blobs import RESERVE, FileBlobs
 from aisobj.storage.ids import IdMaker
-from aisobj.storage.index_client import IIndexReactor
+from aisobj.storage.index_client import (
+    IIndexReactor,
+    ProcessWriter,
+    WriterClient,
+    connector,
+    directory,
+    short_path,
+)
 from aisobj.storage.interfaces import IIndex
+from aisobj.storage.lmdb_env import MAP_SIZE
 from aisobj.storage.lmdb_index import LmdbIndex
 from aisobj.storage.store import ObjectStore
 
@@ -39,6 +49,8 @@ _FLAGS: frozenset[str] = frozenset()
 #: Threads for disk work. More do not make one disk faster; fewer would let a slow write hold up every read.
 _THREADS = 8
 _BALLAST = 32 << 20
+_INDEX = "index"
+_WRITER = "writer"
 #: How long a start waits for the directory's lock.
 _LOCK_SECONDS = 2.0
 
@@ -89,6 +101,40 @@ def lock_data_directory(path: Path) -> DataDirectory:
     return DataDirectory(path, descriptor)
 
 
+def writer_socket(path: Path) -> socket.socket:
+    """The listening socket of the index writer in a locked data directory, for its owner only. The caller closes it.
+
+    :raises StorageError: it cannot be made.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with directory(path) as descriptor:
+            (path / _WRITER).unlink(missing_ok=True)  # of an earlier server
+            listener.bind(short_path(descriptor, _WRITER))
+            (path / _WRITER).chmod(0o600)  # nobody gets in before it listens
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise StorageError(f"the data directory {path} takes no Unix socket: {error.strerror}") from None
+    return listener
+
+
+def remove_writer_socket(path: Path) -> None:
+    """At the end, while the directory is still locked."""
+    (path / _WRITER).unlink(missing_ok=True)
+
+
+def start_writer(
+    data: DataDirectory, listener: socket.socket, *, reactor: IIndexReactor, sync: bool = True
+) -> WriterClient:
+    """Run the index writer of a server with several workers, and run it again when it dies; the caller closes it.
+
+    :param listener: of :func:`writer_socket`; stays the caller's, since it outlives a writer.
+    """
+    writer = ProcessWriter(reactor, data.path / _INDEX, sync, MAP_SIZE, data.descriptor, listener.fileno())
+    return WriterClient(reactor, writer.start)
+
+
 def _lock(descriptor: int) -> None:
     """Lock, with a little patience for what a server that was killed has left running. Raises OSError."""
     patience = time.monotonic() + _LOCK_SECONDS
@@ -109,22 +155,33 @@ async def open_store(
     sync: bool = True,
     reserve: int = RESERVE,
     lock: DataDirectory | None = None,
+    shared: bool = False,
 ) -> ObjectStore:
     """Open what a locked data directory holds, or begin it. Not before a fork. The caller starts and closes the store.
 
     :param sync: False: nothing survives a power cut.
     :param reserve: bytes of free space below which nothing new is stored.
     :param lock: shared with the index writer; without it the caller must know that no writer of an earlier server runs.
+    :param shared: for one worker of several: the writer is the one that serves :func:`writer_socket`.
     :raises FormatError: a newer release wrote it. :raises StorageError: it cannot be opened.
     """
     ids = IdMaker()
     pool = ThreadPool(0, _THREADS, "disk")
     keep_open = None if lock is None else lock.descriptor
-    index = LmdbIndex.open(path / "index", reactor=reactor, sync=sync, keep_open=keep_open)
+    connect = connector(path / _WRITER) if shared else None
+    index = LmdbIndex.open(path / _INDEX, reactor=reactor, sync=sync, keep_open=keep_open, start_writer=connect)
     try:
         await _check_format(index, ids)
         pool.start()
-        blobs = FileBlobs(path / "blobs", reactor=reactor, pool=pool, ids=ids, sync=sync, reserve=reserve)
+        blobs = FileBlobs(
+            path / "blobs",
+            reactor=reactor,
+            pool=pool,
+            ids=ids,
+            sync=sync,
+            reserve=reserve,
+            on_read_only=index.refuse,
+        )
         ballast = FileBallast(path / "ballast")
         if blobs.free_space() > reserve + _BALLAST:
             ballast.fill()
@@ -137,10 +194,11 @@ async def open_store(
 
 
 class FileBallast(Ballast):
-    """A file of zeros that takes up space until it is needed."""
+    """A file of zeros that takes up space until it is needed: once for all processes that use the directory."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._filled = False
 
     def fill(self) -> None:
         """Take the space, if it is not taken yet. A file system that cannot promise space has no ballast."""
@@ -150,6 +208,7 @@ class FileBallast(Ballast):
             raise StorageError(f"the ballast {self._path} cannot be made: {error.strerror}") from error
         try:
             os.posix_fallocate(descriptor, 0, _BALLAST)
+            self._filled = True
         except OSError:
             self._path.unlink(missing_ok=True)
         finally:
@@ -158,8 +217,12 @@ class FileBallast(Ballast):
     def give_up(self) -> bool:
         try:
             self._path.unlink()
+        except FileNotFoundError:
+            had, self._filled = self._filled, False
+            return had  # another worker was quicker: there is room for us too
         except OSError:
             return False
+        self._filled = False
         return True
 
 

@@ -19,8 +19,9 @@ from aisobj.storage import keys, records
 from aisobj.storage.ids import IdMaker
 from aisobj.storage.interfaces import CommitResult, Expect, IBlobs, IIndex, ISnapshot
 
-#: How often a write that lost a race, and is the first in line, tries again before it gives up with 503 SlowDown.
-ATTEMPTS = 64
+#: How often a write that lost a race, and is the first in line, tries again before it gives up with 503 SlowDown. The
+#: lines are those of one process: whoever is first competes with the first of every other worker.
+ATTEMPTS = 256
 
 RETRY_AFTER = {"Retry-After": "1"}
 
@@ -211,7 +212,7 @@ class Engine:
         """Run ``attempt`` until it does not lose a race (returns other than None).
 
         The commits that wait for one sync are all but one in vain if they write one key. So whoever has lost waits in
-        line, by ``contended``, instead of racing the other losers again.
+        line (of this process), by ``contended``, instead of racing the other losers again.
         """
         outcome = await attempt()
         if outcome is not None:

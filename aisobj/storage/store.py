@@ -65,12 +65,26 @@ class ObjectStore:
         """Why nothing can be written any more, or ''."""
         return self._engine.read_only
 
-    async def start(self) -> None:
-        """Remove what a crash left, then begin to sweep."""
-        removed = await self.sweeper.recover()
-        if removed:
-            _log.info("removed {removed} files that a crash left without an owner", removed=removed)
-        self._loop.start(SWEEP_SECONDS, now=False)
+    def settled_before(self) -> bytes:
+        """An id that is smaller than those of all unsettled blobs of this process, and of its blobs to come."""
+        settled: bytes = self._engine.blobs.settled_before()
+        return settled
+
+    async def start(self, alone: bool = True, sweep: bool = True) -> None:
+        """Remove what a crash left, then begin to sweep.
+
+        :param alone: no other process uses the store yet; otherwise nothing is removed, since what has no owner may be
+            about to get one.
+        :param sweep: False in all processes but one.
+        """
+        if alone:
+            removed = await self.sweeper.recover()
+            if removed:
+                _log.info("removed {removed} files that a crash left without an owner", removed=removed)
+        else:
+            self.sweeper.join()
+        if sweep:
+            self._loop.start(SWEEP_SECONDS, now=False)
 
     async def close(self) -> None:
         """Stop sweeping, then close the blobs and the index."""

@@ -15,6 +15,8 @@ from aisobj.model import Bucket, BucketName, BucketState, Garbage
 from aisobj.storage import keys, records
 from aisobj.storage.buckets import unname
 from aisobj.storage.engine import Changes, Engine
+from aisobj.storage.ids import id_time
+from aisobj.storage.unsettled import MARGIN_NS
 
 #: How long a replaced blob stays for readers that hold its extents, seconds.
 GRACE = 600.0
@@ -26,9 +28,14 @@ _log = Logger()
 
 
 class Sweeper:
-    """Bounded, restartable background work over one store. One process runs it."""
+    """Bounded, restartable background work over one store. One process runs it.
+
+    :ivar others: where further processes write blobs: an id that is smaller than those of all their unsettled blobs
+        and of their blobs to come; no checkpoint passes it. None: there are no others.
+    """
 
     def __init__(self, engine: Engine, grace: float = GRACE) -> None:
+        self.others: bytes | None = None
         self._engine = engine
         self._grace = grace
         self._stopped = False
@@ -74,6 +81,10 @@ class Sweeper:
         if settled < checkpoint:  # the clock went back: blobs to come would hide behind it
             await self._write_checkpoint(settled)
         return removed + len(orphans)
+
+    def join(self) -> None:
+        """At start, in a store that other processes are using: a later blob must not hide behind their checkpoint."""
+        self._engine.ids.time(after=id_time(self._read_checkpoint()) + MARGIN_NS)
 
     def _owned(self, after: bytes) -> Iterator[bytes]:
         """The blobs with a greater id that the index owns. Raises CorruptData where that is not known of a bucket."""
@@ -147,6 +158,8 @@ class Sweeper:
 
     async def _checkpoint(self) -> None:
         settled = self._engine.blobs.settled_before()
+        if self.others is not None:
+            settled = min(settled, self.others)
         if settled > self._read_checkpoint():
             await self._write_checkpoint(settled)
 
