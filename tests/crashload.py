@@ -38,6 +38,11 @@ class Unanswered(Exception):
     """Nobody knows what became of the operation: a 5xx, or the connection was cut."""
 
 
+class Cut(Unanswered):
+    """The connection was cut. Where only one worker of several was killed, what it had sent to the index writer may
+    still be on its way."""
+
+
 class Unexpected(Exception):
     """An answer that cannot be right."""
 
@@ -52,10 +57,12 @@ class Trouble:
     """What is done to the server; said before it is done.
 
     :ivar writer: its index writer is killed: from now on a 5xx is no fault.
+    :ivar worker: one of its workers is killed: from now on connections may be cut.
     :ivar all: it is killed.
     """
 
     def __init__(self) -> None:
+        self.worker = threading.Event()
         self.writer = threading.Event()
         self.all = threading.Event()
 
@@ -97,6 +104,7 @@ class Client:
         self._writes = 0
         self._may: dict[str, set[Version]] = {f"{name}/{number}": {None} for number in range(KEYS)}
         self._keys = list(self._may)
+        self._cut: set[str] = set()  # how these will be no look tells, but a write that is answered, or a start
         self._operations = {self._put_small: 30, self._put_large: 20, self._delete: 20}
         if reads:
             self._operations |= {self._look: 10, self._copy: 15, self._multipart: 14, self._multipart_of_two: 1}
@@ -105,6 +113,7 @@ class Client:
     def verify(self, port: int) -> None:
         """Compare every key, and the listing, with what was promised. The server has just begun."""
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HANG_SECONDS)
+        self._cut.clear()
         try:
             for key in self._keys:
                 self._look(key)
@@ -122,14 +131,16 @@ class Client:
         while not trouble.all.is_set():
             key = self._random.choice(self._keys)
             try:
-                if len(self._may[key]) > 1:
+                if len(self._may[key]) > 1 and key not in self._cut:
                     self._look(key)
                 self._random.choices(operations, weights)[0](key)
                 self.acknowledged += 1
             except Unanswered as error:
                 if trouble.all.is_set():
                     return
-                if not trouble.writer.is_set():
+                if isinstance(error, Cut) and trouble.worker.is_set():
+                    self._cut.add(key)
+                elif not trouble.writer.is_set():
                     self.faults.append(f"{key}: {error}, of a server that was left alone")
                     return
                 time.sleep(0.005)
@@ -200,7 +211,8 @@ class Client:
         if found not in may:
             what = "lost" if found is None else "resurrected" if may == {None} else "another"
             self.faults.append(f"{key}: {what}: promised was {' or '.join(map(str, may))}, found is {found}")
-        self._may[key] = {found}
+        if key not in self._cut:
+            self._may[key] = {found}
 
     def _list(self) -> set[str]:
         document = ElementTree.fromstring(self._ask("GET", f"?list-type=2&prefix={self._name}/").body)
@@ -212,6 +224,7 @@ class Client:
         self._may[key] = {*self._may[key], version}
         yield
         self._may[key] = {version}
+        self._cut.discard(key)
 
     def _new_version(self) -> str:
         self._writes += 1
@@ -234,7 +247,7 @@ class Client:
             answer = Answer(response.status, response.headers.get("ETag", ""), response.read())
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            raise Unanswered(f"{method} {target}: {type(error).__name__}: {error}") from None
+            raise Cut(f"{method} {target}: {type(error).__name__}: {error}") from None
         if answer.status >= 500:
             raise Unanswered(f"{method} {target}: {answer}")
         if answer.status not in good:

@@ -86,6 +86,7 @@ class ServerProcess:
         self.data = data or home / "data"
         self.credentials = credentials
         self.expect_errors = expect_errors
+        self.workers = workers
         self.urls: list[str] = []
         self._log = home / "server.log"
         self._access_log = home / "access.log"
@@ -217,6 +218,21 @@ class ServerProcess:
                 for task in Path(f"/proc/{pid}/task").iterdir():
                     found += map(int, (task / "children").read_text().split())
         return found
+
+    def pids_of(self, module: str) -> list[int]:
+        """Of its processes that run a module, e.g. ``aisobj.worker``; oldest first."""
+        found = []
+        for pid in self.pids()[1:]:
+            with contextlib.suppress(OSError):
+                if module in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+                    found.append(pid)
+        return sorted(found)
+
+    @property
+    def writer_pid(self) -> int:
+        """Of its index writer."""
+        (pid,) = self.pids_of("aisobj.storage.index_writer")
+        return pid
 
     def rss(self) -> int:
         """Bytes of RssAnon and RssShmem of the server and its descendants; mapped index pages are not counted."""

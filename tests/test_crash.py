@@ -49,6 +49,7 @@ class Crasher:
         self._clients = clients
         self._random = random.Random(SEED)
         self.writers_killed = 0
+        self.workers_killed = 0
 
     @property
     def acknowledged(self) -> int:
@@ -74,6 +75,10 @@ class Crasher:
                     trouble.writer.set()
                     self._kill_writer()
                     self._await_acknowledged(20)  # the service goes on
+                if server.workers > 1 and chance() < 0.3:
+                    trouble.worker.set()
+                    self._kill_worker()
+                    self._await_acknowledged(20)
                 if chance() < 0.3:
                     trouble.all.set()
                     self._kill_writer()
@@ -96,14 +101,22 @@ class Crasher:
             time.sleep(0.001)
 
     def _kill_writer(self) -> None:
-        for pid in self._server.pids()[1:]:
+        for pid in self._server.pids_of("aisobj.storage.index_writer"):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 self.writers_killed += 1
 
+    def _kill_worker(self) -> None:
+        pids = self._server.pids_of("aisobj.worker")
+        if pids:  # they may all be between a death and a start
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._random.choice(pids), signal.SIGKILL)
+                self.workers_killed += 1
 
-def test_what_was_acknowledged_survives_kill_9(forker: Forker, tmp_path: Path) -> None:
-    server = ForkedServer(forker, tmp_path / "server", sync=True)
+
+@pytest.mark.parametrize(("workers", "cycles"), [(1, CYCLES), (2, CYCLES // 4)])
+def test_what_was_acknowledged_survives_kill_9(forker: Forker, tmp_path: Path, workers: int, cycles: int) -> None:
+    server = ForkedServer(forker, tmp_path / "server", sync=True, workers=workers)
     clients = [Client(f"client{number}", "bucket", SEED + number) for number in range(CLIENTS)]
     crasher = Crasher(server, clients)
     with serving(server):
@@ -111,12 +124,13 @@ def test_what_was_acknowledged_survives_kill_9(forker: Forker, tmp_path: Path) -
         server.boto().create_bucket(Bucket="bucket")
         server.kill()
         began = time.monotonic()
-        for cycle in range(CYCLES):
+        for cycle in range(cycles):
             crasher.crash()
             assert not crasher.faults, (f"cycle {cycle}, CRASH_SEED={SEED}", crasher.faults, server.log())
-        print(f"{CYCLES / (time.monotonic() - began):.1f} cycles/s, {crasher.acknowledged} operations acknowledged")
-        assert crasher.acknowledged > 10 * CYCLES
-        assert crasher.writers_killed or CYCLES < 20
+        print(f"{cycles / (time.monotonic() - began):.1f} cycles/s, {crasher.acknowledged} operations acknowledged")
+        assert crasher.acknowledged > 10 * cycles
+        assert crasher.writers_killed or cycles < 20
+        assert crasher.workers_killed or cycles < 20 or workers == 1
         crasher.start()
         server.stop()
         assert not crasher.faults

@@ -14,12 +14,13 @@ import pytest
 from server import START_SECONDS, ServerProcess
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_start_is_refused_while_the_writer_of_a_killed_server_runs_and_works_once_it_has_ended(
-    tmp_path: Path,
+    tmp_path: Path, workers: int
 ) -> None:
-    server = ServerProcess(tmp_path / "first").start()
+    server = ServerProcess(tmp_path / "first", workers=workers).start()
     server.boto().create_bucket(Bucket="bucket")
-    (writer,) = [pid for pid in server.pids() if pid != server.pid]
+    writer = server.writer_pid
     os.kill(writer, signal.SIGSTOP)
     try:
         server.kill()
