@@ -52,7 +52,7 @@ class WorkerProcess(ProcessProtocol):
 
     def __init__(self, master: Master, number: int, now: float) -> None:
         self.number = number
-        self.started = now
+        self.born = now
         # Whatever it makes comes later than this; its own word follows.
         self.settled = first_id(time.time_ns() - MARGIN_NS)
         self.ready: Deferred[None] = Deferred()
@@ -87,6 +87,8 @@ class WorkerProcess(ProcessProtocol):
                 if not self.ready.called:
                     self.ready.callback(None)
             case control.Failed(text):
+                if self.ready.called or self._master.started:
+                    self._log.error("worker {number}: {text}", number=self.number, text=text)
                 self._fail(text)
             case control.Settled(blob_id):
                 self.settled = blob_id
@@ -116,7 +118,7 @@ class Master:
     :param credentials: the text of the credentials file, or None.
     :param cwd: what relative paths in endpoint strings start from.
     :param metrics: a private, empty directory for the workers' metrics.
-    :ivar ending: it drains.
+    :ivar started: all workers have served. :ivar ending: it drains.
     """
 
     _log = Logger()
@@ -147,7 +149,7 @@ class Master:
         self._restarts: dict[int, IDelayedCall] = {}
         self._dead_settled: bytes | None = None
         self._greeting: Deferred[None] | None = None
-        self._started = False
+        self.started = False
         self.ending = False
 
     @property
@@ -173,7 +175,10 @@ class Master:
         for worker in others:
             self._serve(worker)
         await gatherResults([worker.ready for worker in others], consumeErrors=True)
-        self._started = True
+        for worker in self._workers:
+            if not worker.running and not self.ending:
+                raise StartupError(f"worker {worker.number} ended at the start")
+        self.started = True
 
     async def drain(self) -> None:
         self.ending = True
@@ -219,10 +224,10 @@ class Master:
     def worker_ended(self, worker: WorkerProcess, how: str) -> None:
         mark_process_dead(worker.pid, self._metrics)  # type: ignore[no-untyped-call]
         self._dead_settled = min(self._dead_settled or worker.settled, worker.settled)
-        if self.ending or not self._started:
+        if self.ending or not self.started:
             return
         self._log.error("worker {number} ended{how}", number=worker.number, how=how)
-        lived = self._reactor.seconds() - worker.started
+        lived = self._reactor.seconds() - worker.born
         delay = 0.0 if lived >= _SHORT_LIFE else min(max(2 * self._delays[worker.number], _FIRST_DELAY), _LAST_DELAY)
         self._delays[worker.number] = delay
         self._restarts[worker.number] = self._reactor.callLater(delay, self._restart, worker.number)
@@ -232,7 +237,7 @@ class Master:
         worker = self._workers[number] = self._spawn(number)
         worker.ready.addCallbacks(
             lambda _: self._log.info("worker {number} serves again", number=number),
-            lambda failure: self._log.error("{why}", why=failure.getErrorMessage()),
+            lambda _: None,  # it has said why, and will be started again
         )
         self._serve(worker)
 

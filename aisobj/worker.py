@@ -48,6 +48,7 @@ class Worker(Protocol):
         self._serving: Serving | None = None
         self._starting: Deferred[None] | None = None
         self._ending = False
+        self._leaving = False
         self._metrics: SharedMetrics | None = None
         self._flushing = LoopingCall(self._flush)
         self._telling = LoopingCall(self._tell_settled)
@@ -80,8 +81,13 @@ class Worker(Protocol):
                     self._serving.store.sweeper.others = blob_id
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The master has gone. Nobody is told how this ends, and the next server waits for the directory's lock."""
-        os._exit(1)
+        """The master has gone: nobody is told how this ends, and the next server waits for the directory's lock.
+
+        Or what we have said is on its way to it, and this is the end.
+        """
+        if not self._leaving:
+            os._exit(1)
+        self._reactor.stop()
 
     async def _start(self, orders: control.Serve) -> None:
         settings = orders.settings
@@ -142,8 +148,9 @@ class Worker(Protocol):
         self._leave()
 
     def _leave(self) -> None:
-        self.connectionLost = lambda reason=connectionDone: None  # type: ignore[method-assign]
-        self._reactor.stop()
+        self._leaving = True
+        if self.transport is not None:
+            self.transport.loseConnection()
 
     def _flush(self) -> None:
         if self._metrics is not None:

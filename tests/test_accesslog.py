@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from select import PIPE_BUF
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest_twisted
 from rawhttp import serving
 from twisted.web.server import NOT_DONE_YET
 
-from aisobj.web.accesslog import AccessLog
+from aisobj.web.accesslog import AccessLog, _atomic
 from aisobj.web.request import Request
 
 LINE = re.compile(
@@ -127,3 +128,13 @@ async def test_a_full_disk_loses_lines_but_no_request() -> None:
             server.advance(1)
             client.send(get(b"/").replace(b"close", b"x"))
     log.close()
+
+
+def test_lines_for_a_pipe_are_cut_only_between_lines() -> None:
+    lines = [b"x" * (length % 3000) + b"\n" for length in range(1, 40_000, 777)]
+    lines.insert(7, b"y" * 3 * PIPE_BUF + b"\n")  # cannot be helped
+    pieces = list(_atomic(b"".join(lines)))
+    assert b"".join(pieces) == b"".join(lines)
+    assert all(piece.endswith(b"\n") for piece in pieces)
+    assert sum(len(piece) > PIPE_BUF for piece in pieces) == 1
+    assert len(pieces) < len(lines)

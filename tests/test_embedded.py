@@ -269,6 +269,14 @@ async def test_a_delete_that_finds_no_room_gives_the_ballast_up_and_a_start_take
         assert (tmp_path / "ballast").stat().st_blocks * 512 >= embedded._BALLAST
 
 
+def test_a_ballast_that_another_worker_gave_up_makes_room_for_all_of_them(tmp_path: Path) -> None:
+    workers = [FileBallast(tmp_path / "ballast") for _ in range(3)]
+    for ballast in workers[:2]:
+        ballast.fill()
+    assert [ballast.give_up() for ballast in workers] == [True, True, False], "the third had none"
+    assert workers[1].give_up() is False, "and it is gone"
+
+
 def test_a_ballast_that_cannot_be_promised_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fallocate(descriptor: int, offset: int, length: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

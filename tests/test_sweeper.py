@@ -369,3 +369,33 @@ async def test_closing_waits_for_the_sweep_that_is_running(tmp_path: Any) -> Non
         await store.close()
         assert len(rig.index.commits) == commits + 1  # the one that was under way
         assert closed == ["closed"]
+
+
+@ensureDeferred
+async def test_the_checkpoint_passes_nothing_that_another_process_has_not_settled(rig: Rig) -> None:
+    await rig.bucket()
+    limit = first_id(rig.ids.time())
+    rig.store.sweeper.others = limit
+    rig.later(3600)
+    await rig.store.sweeper.sweep()
+    assert checkpoint(rig) == limit
+    rig.store.sweeper.others = first_id(rig.ids.time() + 3600 * 10**9)
+    await rig.store.sweeper.sweep()
+    assert limit < checkpoint(rig) < rig.store.sweeper.others, "and nothing that is not settled here"
+
+
+@ensureDeferred
+async def test_who_joins_a_store_in_use_removes_nothing_and_makes_no_blob_behind_the_checkpoint(rig: Rig) -> None:
+    await rig.bucket()
+    left = await orphan(rig)  # or on its way into the index, by another process
+    rig.later(10_000)
+    rig.store.sweeper.others = None
+    await rig.store.sweeper.sweep()
+    rig.skew = 0  # the clock has gone back
+    rig.ids._last = 0  # a new process
+    store = rig.new_store()
+    await store.start(alone=False, sweep=False)
+    assert left in rig.blob_ids()
+    assert checkpoint(rig) <= store.settled_before()
+    assert (await rig.body(LARGE)).extents[0].blob_id > checkpoint(rig)
+    await rig.blobs.remove(sorted(rig.blob_ids()))

@@ -190,7 +190,10 @@ async def open_store(
         if pool.started:
             pool.stop()
         raise
-    return ObjectStore(index, blobs, reactor, ids=ids, ballast=ballast, closed=pool.stop)
+    store = ObjectStore(index, blobs, reactor, ids=ids, ballast=ballast, closed=pool.stop)
+    if shared:
+        store.sweeper.others = bytes(16)  # until the master says more
+    return store
 
 
 class FileBallast(Ballast):

@@ -177,7 +177,7 @@ class IBlobs(Interface):
         """The ids of all blobs with a greater id, in order: what a restart compares with the index."""
 
     def clean() -> Deferred[int]:
-        """At start only: remove what a crash left half written. Fires with the number of files removed."""
+        """At the start of a store that nobody else uses: remove what a crash left half written; how many files."""
 
     def close() -> Deferred[None]:
         """Wait for running work, release everything."""

@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
 from functools import lru_cache
+from select import PIPE_BUF
+from stat import S_ISREG
 from time import gmtime, strftime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote_from_bytes, unquote
@@ -46,6 +49,8 @@ class AccessLog:
         self._time = ""
         self._failing = False
         self._fd = self._open()
+        #: A write to a file is not mixed with those of other workers, however long it is.
+        self._whole = S_ISREG(os.fstat(self._fd).st_mode)
 
     def _open(self) -> int:
         if self._path == "-":
@@ -68,8 +73,10 @@ class AccessLog:
         ended, self._ended = self._ended, []
         data = "".join([_line(*one) for one in ended]).encode("ascii")
         try:
-            while data:
-                data = data[os.write(self._fd, data) :]
+            for piece in [data] if self._whole else _atomic(data):
+                rest = piece
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
             self._failing = False
         except OSError as error:
             if not self._failing:
@@ -91,6 +98,16 @@ class AccessLog:
         self.flush()
         if self._path != "-":
             os.close(self._fd)
+
+
+def _atomic(data: bytes) -> Iterator[bytes]:
+    """Whole lines, as many at a time as a pipe takes without mixing them with what other workers write."""
+    start = 0
+    while len(data) - start > PIPE_BUF:
+        end = data.rfind(b"\n", start, start + PIPE_BUF) + 1 or data.index(b"\n", start) + 1
+        yield data[start:end]
+        start = end
+    yield data[start:]
 
 
 def _line(request: Request, time: str, seconds: float) -> str:
