@@ -11,13 +11,6 @@ import msgspec
 
 from aisobj.options import Settings
 
-#: Descriptors of a worker: the pipe from the master, the one to it, the data directory's lock, then a socket for each
-#: endpoint, in the order of ``Settings.listen``.
-FROM_MASTER = 3
-TO_MASTER = 4
-LOCK = 5
-FIRST_SOCKET = 6
-
 #: A longer text in the log is cut, characters.
 LOG_LIMIT = 100_000
 

@@ -29,6 +29,7 @@ from aisobj.storage.embedded import DataDirectory, remove_writer_socket, start_w
 from aisobj.storage.ids import first_id
 from aisobj.storage.index_client import IIndexReactor, WriterClient
 from aisobj.storage.unsettled import MARGIN_NS
+from aisobj.worker import FIRST_SOCKET, FROM_MASTER, LOCK, TO_MASTER
 
 #: A worker that lived less long than this (seconds) is started again only after a delay, doubled each time.
 _SHORT_LIFE = 10.0
@@ -68,14 +69,14 @@ class WorkerProcess(ProcessProtocol):
     def tell(self, message: control.ToWorker) -> None:
         """Nothing happens where it has ended."""
         if self.running:
-            self.transport.writeToChild(control.FROM_MASTER, control.encode(message))
+            self.transport.writeToChild(FROM_MASTER, control.encode(message))
 
     def kill(self) -> None:
         if self.running:
             self.transport.signalProcess("KILL")
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        if childFD == control.TO_MASTER:
+        if childFD == TO_MASTER:
             for line in self._lines.feed(data):
                 self._hear(control.decode_to_master(line))
         else:
@@ -252,11 +253,11 @@ class Master:
                 0: nothing.fileno(),
                 1: 1,  # the access log may go there
                 2: "r",
-                control.FROM_MASTER: "w",
-                control.TO_MASTER: "r",
-                control.LOCK: self._directory.descriptor,
+                FROM_MASTER: "w",
+                TO_MASTER: "r",
+                LOCK: self._directory.descriptor,
             }
-            for place, listener in enumerate(self._listeners, control.FIRST_SOCKET):
+            for place, listener in enumerate(self._listeners, FIRST_SOCKET):
                 descriptors[place] = listener.fileno()
             env[DIRECTORY_VARIABLE] = self._metrics
             self._reactor.spawnProcess(worker, program, arguments, env=env, childFDs=descriptors)

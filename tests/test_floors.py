@@ -38,6 +38,7 @@ FLOORS = {
     "control": 5,
     "master": 5,
     "worker": 5,
+    "working": 5,
     "tap": 5,
 }
 #: Beside the house: they speak to a server, and take nothing from it but floor 0.

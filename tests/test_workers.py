@@ -211,6 +211,19 @@ def test_when_the_master_is_killed_all_end_and_the_next_server_has_everything(ma
     assert check_directory(server.data) == []
 
 
+def test_workers_that_are_starting_end_with_the_master_too(make_server: MakeServer) -> None:
+    """They hold the lock, and take a second to import what they need."""
+    server = make_server(workers=2, start=False)
+    for _ in range(3):
+        server.launch()
+        until(lambda: len(server.pids_of("aisobj.worker")) == 2, "no workers")
+        workers = server.pids_of("aisobj.worker")
+        server.kill()
+        time.sleep(0.25)
+        assert not any(map(is_alive, workers))
+    server.start()
+
+
 def test_a_worker_that_cannot_start_again_is_tried_again_later(make_server: MakeServer, tmp_path: Path) -> None:
     key, certificate = self_signed(tmp_path)
     listen = ("tcp:0:interface=127.0.0.1", f"ssl:0:privateKey={key}:certKey={certificate}:interface=127.0.0.1")
