@@ -155,7 +155,8 @@ def test_uri_encode_is_that_of_s3_tests() -> None:
         ("bkt%2Fa%2Fb", ("bkt", b"a/b", None)),
         ("%2fbkt%2f/a", ("bkt", b"/a", None)),
         ("/bkt//key", ("bkt", b"/key", None)),
-        ("bkt/a+b", ("bkt", b"a+b", None)),
+        ("bkt/a+b", ("bkt", b"a b", None)),  # unlike in a path
+        ("bkt/a+b%2Bc%20d?versionId=x+y", ("bkt", b"a b+c d", "x+y")),
         ("bkt/ключ", ("bkt", "ключ".encode(), None)),
         ("bkt/..", ("bkt", b"..", None)),
         ("bkt/key?versionId=null", ("bkt", b"key", "null")),

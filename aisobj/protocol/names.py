@@ -108,7 +108,10 @@ def split_target(raw_path: bytes, prefix: bytes = b"") -> tuple[str | None, byte
 
 
 def parse_copy_source(value: str | bytes) -> tuple[str, bytes, str | None]:
-    """``x-amz-copy-source``: ``[/]bucket/key[?versionId=id]``, where bucket and key are percent-encoded.
+    """``x-amz-copy-source``: ``[/]bucket/key[?versionId=id]``, where bucket and key are encoded as in a form.
+
+    A plus is a blank here, unlike in the path of a request: AWS decodes it so (aws/aws-sdk-js#1821), and s5cmd, which
+    uses Go's QueryEscape, writes blanks in no other way. A plus in a key is ``%2B``, as the SDKs write it.
 
     Many programs encode the slash between the two as well (AWS's own examples in Java and Go did), and AWS takes it.
 
@@ -133,7 +136,7 @@ def parse_copy_source(value: str | bytes) -> tuple[str, bytes, str | None]:
     except S3Error:
         _bad_copy_source("Invalid copy source bucket name")
     try:
-        key = decode_path(raw_key)
+        key = decode_path(raw_key.replace(b"+", b" "))
         check_key(key)
     except S3Error:
         _bad_copy_source("Invalid copy source object key")
