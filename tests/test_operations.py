@@ -49,6 +49,7 @@ IMPLEMENTED: list[tuple[str, Level, str, str, Mapping[bytes, bytes]]] = [
     ("GetObject", OBJECT, "GET", "versionId=&partNumber=1&response-content-type=", {}),
     ("HeadObject", OBJECT, "HEAD", "partNumber=2", {}),
     ("DeleteObject", OBJECT, "DELETE", "versionId=x", {}),
+    ("GetObjectTagging", OBJECT, "GET", "tagging&versionId=x", {}),
     ("CopyObject", OBJECT, "PUT", "", COPY),
     ("CreateMultipartUpload", OBJECT, "POST", "uploads", {}),
     ("UploadPart", OBJECT, "PUT", "partNumber=1&uploadId=x", {}),

@@ -188,7 +188,13 @@ def test_a_copy_source_may_be_written_plainly_or_escaped(raw: Sender, s3: Any, b
     s3.put_object(Bucket=bucket, Key=key, Body=b"source")
     whole = quote_from_bytes(f"{bucket}/{key}".encode(), "")
     as_a_form = f"{bucket}/dir/{quote_plus('ü +%')}"  # s5cmd's way
-    for source in (f"{bucket}/{quote(key)}", f"/{bucket}/{quote(key)}", whole, f"{bucket}/" + quote(key, ""), as_a_form):
+    for source in (
+        f"{bucket}/{quote(key)}",
+        f"/{bucket}/{quote(key)}",
+        whole,
+        f"{bucket}/" + quote(key, ""),
+        as_a_form,
+    ):
         answer = raw.ask("PUT", f"/s3/{bucket}/copy", [("x-amz-copy-source", source)])
         assert answer.status == 200, (source, answer)
         assert s3.get_object(Bucket=bucket, Key="copy")["Body"].read() == b"source"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from s3fixtures import refused
 from s3raw import Sender
 
 #: AWS's sub-resources, from the index of its API reference, and names that AWS may add.
@@ -21,14 +22,14 @@ BUCKET = [
 ]
 OBJECT = [
     "acl", "annotation", "attributes", "encryption", "legal-hold", "renameObject", "restore", "retention",
-    "select", "tagging", "torrent",
+    "select", "torrent",
 ]
 # fmt: on
 UNKNOWN = ["newthing", "new-thing", "NewThing", "n"]
 
 #: Ours, and the methods that they have there.
 BUCKET_OURS = {"location": "GET", "versioning": "GET PUT", "uploads": "GET", "delete": "POST", "list-type": "GET"}
-OBJECT_OURS = {"uploads": "POST", "uploadId": "GET PUT POST DELETE"}
+OBJECT_OURS = {"uploads": "POST", "uploadId": "GET PUT POST DELETE", "tagging": "GET PUT DELETE"}
 
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 BODY = b"as it was"
@@ -66,6 +67,26 @@ def test_what_aws_has_and_we_have_not(raw: Sender, kept: str, level: str, names:
         for query in (name, f"{name}=", f"{name}=1", f"x-id=Something&{name}", f"{name}&versionId=null", f"a=b&{name}"):
             for target in (f"/s3/{kept}{level}", f"/{kept}{level}"):
                 refuse(raw, method, f"{target}?{query}", 501)
+
+
+def test_tags_are_refused(raw: Sender, kept: str) -> None:
+    for query in ("tagging", "tagging=", "tagging=1", "x-id=PutObjectTagging&tagging", "tagging&versionId=null"):
+        for target in (f"/s3/{kept}/k", f"/{kept}/k"):
+            refuse(raw, "PUT", f"{target}?{query}", 501)
+            refuse(raw, "DELETE", f"{target}?{query}", 501)
+
+
+def test_no_object_has_tags(s3: Any, bucket: str) -> None:
+    """The AWS CLI 2 asks before it copies in parts, and takes no 501 for an answer."""
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    version = s3.put_object(Bucket=bucket, Key="k")["VersionId"]
+    for more in ({}, {"VersionId": version}):
+        answer = s3.get_object_tagging(Bucket=bucket, Key="k", **more)
+        assert (answer["TagSet"], answer["VersionId"]) == ([], version)
+    with refused("NoSuchVersion", 404):
+        s3.get_object_tagging(Bucket=bucket, Key="k", VersionId="0" * 32)
+    with refused("NoSuchKey", 404):
+        s3.get_object_tagging(Bucket=bucket, Key="none")
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "DELETE"])

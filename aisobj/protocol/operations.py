@@ -89,6 +89,7 @@ _IMPLEMENTED: Mapping[str, str] = {
     "GetObject": f"versionId partNumber {_RESPONSE}",
     "HeadObject": f"versionId partNumber {_RESPONSE}",
     "DeleteObject": "versionId",
+    "GetObjectTagging": "versionId",
     "CopyObject": "",
     "CreateMultipartUpload": "",
     "UploadPart": "partNumber",

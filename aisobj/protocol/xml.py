@@ -27,6 +27,7 @@ from aisobj.protocol.xmlwrite import (
     list_objects,
     list_parts,
     location_constraint,
+    no_tags,
     versioning_configuration,
 )
 
@@ -46,6 +47,7 @@ __all__ = [
     "list_objects",
     "list_parts",
     "location_constraint",
+    "no_tags",
     "read_complete",
     "read_create_bucket",
     "read_delete",

@@ -65,6 +65,11 @@ def versioning_configuration(status: VersioningStatus) -> bytes:
     return _document("VersioningConfiguration", _optional("Status", text))
 
 
+def no_tags() -> bytes:
+    """``Tagging`` of an object without tags."""
+    return _document("Tagging", "<TagSet></TagSet>")
+
+
 def list_objects(params: ListParams, bucket: str, page: Page[ObjectRecord], owner: str) -> bytes:
     """``ListBucketResult``, version 1 or 2 as ``params`` says.
 

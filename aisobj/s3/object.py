@@ -18,6 +18,7 @@ from aisobj.s3.answers import Headers, checksum_headers, read_headers, write_hea
 from aisobj.s3.call import Call, S3Resource
 from aisobj.s3.copying import copy_object
 from aisobj.s3.deleting import delete_object
+from aisobj.s3.tagging import get_object_tagging
 from aisobj.s3.versions import check_version
 from aisobj.storage.interfaces import Owner
 from aisobj.storage.objects import Found
@@ -173,6 +174,7 @@ class ObjectResource(S3Resource):
         "HeadObject": get_object,
         "PutObject": put_object,
         "DeleteObject": delete_object,
+        "GetObjectTagging": get_object_tagging,
         "CopyObject": copy_object,
         "CreateMultipartUpload": multipart.create_multipart_upload,
         "UploadPart": multipart.upload_part,

@@ -36,7 +36,8 @@ def same(one: Path, other: Path) -> bool:
 
 
 def rclone_of(target: Target, home: Path) -> Tool:
-    tool = target.tool("rclone", home=home)
+    certificate = ("--ca-cert", str(target.ca)) if target.ca else ()
+    tool = target.tool("rclone", *certificate, home=home, AWS_CA_BUNDLE="")  # which rclone 1.60 chokes on
     settings = ("provider=Other", f"access_key_id={target.key}", f"secret_access_key={target.secret}")
     tool("config", "create", "store", "s3", *settings, f"endpoint={target.s3}", "force_path_style=true")
     return tool
@@ -50,7 +51,7 @@ def test_rclone(target: Target, tmp_path: Path, tree: Path) -> None:
     rclone("check", "tree", f"store:{bucket}/data set")
     rclone("check", "--download", "tree", f"store:{bucket}/data set")
     (tree / "plain").write_bytes(b"changed")
-    (tree / "deep/er/file").unlink()
+    shutil.rmtree(tree / "deep")
     rclone("sync", "tree", f"store:{bucket}/data set", *options)
     rclone("copy", f"store:{bucket}/data set", "back")
     assert same(tree, tmp_path / "back")
@@ -123,7 +124,8 @@ def test_s4cmd(target: Target, tmp_path: Path, tree: Path) -> None:
 
 def test_curl(target: Target, tmp_path: Path) -> None:
     user = ("--user", f"{target.key}:{target.secret}", "--aws-sigv4", "aws:amz:us-east-1:s3")
-    curl, url = target.tool("curl", "-sS", *user, home=tmp_path), f"{target.s3}/{target.bucket()}"
+    unsigned = ("-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD")  # later releases send it by themselves
+    curl, url = target.tool("curl", "-sS", *user, *unsigned, home=tmp_path), f"{target.s3}/{target.bucket()}"
     (tmp_path / "file").write_bytes(os.urandom(MIB))
     assert curl("--fail-with-body", "-T", "file", f"{url}/a%20b/%C3%BC%2B").out == ""
     curl("--fail-with-body", "-o", "back", f"{url}/a%20b/%C3%BC%2B")
@@ -140,12 +142,12 @@ def test_libs3(target: Target, tmp_path: Path) -> None:
     s3 = target.tool("s3", *(() if target.ca else ("-u",)), home=tmp_path, **env)
     bucket = target.bucket()
     (tmp_path / "file").write_bytes(os.urandom(18 * MIB))
-    s3("put", f"{bucket}/a b", "filename=file", "x-amz-meta-name=value")
-    s3("get", f"{bucket}/a b", "filename=back")
+    s3("put", f"{bucket}/ü", "filename=file", "x-amz-meta-name=value")
+    s3("get", f"{bucket}/ü", "filename=back")
     assert (tmp_path / "back").read_bytes() == (tmp_path / "file").read_bytes()
-    assert "a b" in s3("list", bucket).out
-    s3("copy", f"{bucket}/a b", f"{bucket}/copy")
-    s3("delete", f"{bucket}/a b")
+    assert "ü" in s3("list", bucket).out
+    s3("copy", f"{bucket}/ü", f"{bucket}/copy")
+    s3("delete", f"{bucket}/ü")
     assert target.keys(bucket) == ["copy"]
 
 
@@ -168,8 +170,6 @@ def test_restic(target: Target, tmp_path: Path, tree: Path) -> None:
 
 def test_duplicity(target: Target, tmp_path: Path, tree: Path) -> None:
     """Its ``boto3+s3`` scheme."""
-    if target.ca is not None:
-        pytest.skip("--s3-endpoint-url with a certificate of one's own needs AWS_CA_BUNDLE, which it does not pass on")
     duplicity = target.tool("duplicity", home=tmp_path, PASSPHRASE="secret")
     options = ("--s3-endpoint-url", target.s3, "--s3-region-name", "us-east-1", "--no-encryption", "--volsize", "10")
     url = f"boto3+s3://{target.bucket()}/backups"
@@ -235,7 +235,8 @@ def test_s3fs_fuse(target: Target, tmp_path: Path, tree: Path, mounted: Callable
         file.write(b"overwritten")
     with (point / "renamed large").open("ab") as file:
         file.write(b"appended")
-    os.truncate(point / "renamed tree/plain", 10)
+    with (point / "renamed tree/plain").open("r+b") as file:
+        file.truncate(10)  # truncate(2), by name, writes zeros: 1.90 does not read the object first
     (point / "renamed tree/plain").chmod(0o600)
     (point / "link").symlink_to("renamed tree/plain")
     again = mounted(bucket, "use_cache=")
@@ -256,4 +257,4 @@ def test_s3fs_fuse_with_many(target: Target, mounted: Callable[..., Path]) -> No
     bucket, boto = target.bucket(), target.boto()
     for number in range(1_100):
         boto.put_object(Bucket=bucket, Key=f"folder/{number}", Body=b"x")
-    assert len(os.listdir(mounted(bucket, "compat_dir") / "folder")) == 1_100
+    assert len(os.listdir(mounted(bucket) / "folder")) == 1_100

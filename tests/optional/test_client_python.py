@@ -46,7 +46,9 @@ def test_s3fs_files(fs: Any, target: Target) -> None:
     assert fs.cat_file(f"{bucket}/large") == content + b"appended"
     fs.mv(f"{bucket}/large", f"{bucket}/folder/moved")
     assert (fs.exists(f"{bucket}/large"), fs.isdir(f"{bucket}/folder")) == (False, True)
-    assert hashlib.sha256(fs.cat_file(f"{bucket}/folder/moved")).digest() == hashlib.sha256(content + b"appended").digest()
+    assert (
+        hashlib.sha256(fs.cat_file(f"{bucket}/folder/moved")).digest() == hashlib.sha256(content + b"appended").digest()
+    )
     fs.setxattr(f"{bucket}/folder/moved", name="value")
     assert fs.getxattr(f"{bucket}/folder/moved", "name") == "value"
     with pytest.raises(FileExistsError):

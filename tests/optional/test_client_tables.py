@@ -80,9 +80,10 @@ def test_pyarrow_dataset(arrow_fs: Any, target: Target) -> None:
             existing_data_behavior=behaviour,
         )
     read = dataset.dataset(root, filesystem=arrow_fs, partitioning="hive")
-    assert read.to_table(filter=dataset.field("part") == "p 3").num_rows == table.filter(
-        pyarrow.compute.equal(table["part"], "p 3")
-    ).num_rows
+    assert (
+        read.to_table(filter=dataset.field("part") == "p 3").num_rows
+        == table.filter(pyarrow.compute.equal(table["part"], "p 3")).num_rows
+    )
     parquet.write_table(table, f"{root}.parquet", filesystem=arrow_fs)
     assert parquet.read_table(f"{root}.parquet", filesystem=arrow_fs) == table
 

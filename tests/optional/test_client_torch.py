@@ -37,9 +37,7 @@ def test_iterable_dataset_of_many(where: dict[str, Any], target: Target) -> None
     bucket, boto = target.bucket(), target.boto()
     for number in range(1_050):
         boto.put_object(Bucket=bucket, Key=f"{number:04}", Body=b"%d" % number)
-    data = connector.S3IterableDataset.from_prefix(
-        f"s3://{bucket}/", transform=_number, enable_sharding=True, **where
-    )
+    data = connector.S3IterableDataset.from_prefix(f"s3://{bucket}/", transform=_number, enable_sharding=True, **where)
     loader = torch_data.DataLoader(data, num_workers=2, batch_size=32, multiprocessing_context="spawn")
     assert sorted(int(number) for batch in loader for number in batch) == list(range(1_050))
 
