@@ -217,6 +217,8 @@ def test_lance(target: Target) -> None:
 
 def test_icechunk(target: Target) -> None:
     icechunk = pytest.importorskip("icechunk")
+    if target.ca is not None:
+        pytest.skip("it trusts the authorities that were compiled in")
     zarr = pytest.importorskip("zarr")
     storage = icechunk.s3_storage(
         bucket=target.bucket(),
@@ -240,6 +242,8 @@ def test_icechunk(target: Target) -> None:
 
 
 def test_tensorstore(target: Target) -> None:
+    if target.ca is not None:
+        os.environ["TENSORSTORE_CA_BUNDLE"] = str(target.ca)
     tensorstore = pytest.importorskip("tensorstore")
     numpy = pytest.importorskip("numpy")
     bucket = target.bucket()
@@ -269,6 +273,8 @@ def test_duckdb(target: Target) -> None:
     except duckdb.Error:
         pytest.skip("httpfs is not installed and cannot be downloaded")
     bucket = target.bucket()
+    if target.ca is not None:
+        connection.execute(f"SET ca_cert_file = '{target.ca}'")
     connection.execute(
         f"CREATE SECRET (TYPE s3, KEY_ID '{target.key}', SECRET '{target.secret}', ENDPOINT '{target.host}/s3',"
         f" URL_STYLE 'path', USE_SSL {'true' if target.ca else 'false'})"
