@@ -1,107 +1,26 @@
 """Clients that the ``test`` extra does not bring: each test skips where its client is not installed.
 
-Libraries are imported by the Python that runs the tests, programs are looked for beside it and in PATH, packages of
-npm in ``NODE_PATH``. docs/getting-started.md has each client's settings, and these tests use them as they stand there.
+Not collected unless it is asked for: ``pytest tests/optional``. Libraries are imported by the Python that runs the
+tests, programs are looked for beside it and in PATH, packages of npm in ``NODE_PATH``. docs/getting-started.md has each
+client's settings, and these tests use them as they stand there.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 from certificates import self_signed
-from clients import Tool, keys_of
-from s3fixtures import fresh_name
 from server import CREDENTIALS, ServerProcess, running
-
-MIB = 1 << 20
-
-#: What a key may look like; which of them a client cannot write is said in its test.
-KEYS = (
-    "plain",
-    "with space/and+plus",
-    "percent%20and%2Fand%",
-    "ünï/日本/🎉",
-    "a//b",
-    "folder/",
-    "q?x=1&y#z",
-    "~!*'();:@=$,[]",
-    "back\\slash",
-)
-
-
-class Target(NamedTuple):
-    """A server as a client is told of it.
-
-    :ivar url: of the root, ``http://127.0.0.1:PORT``.
-    :ivar ca: the certificate that speaks for the server, None for http.
-    """
-
-    server: ServerProcess
-    url: str
-    ca: Path | None
-
-    @property
-    def s3(self) -> str:
-        return f"{self.url}/s3"
-
-    @property
-    def host(self) -> str:
-        """``127.0.0.1:PORT``."""
-        return self.url.partition("://")[2]
-
-    @property
-    def scheme(self) -> str:
-        return self.url.partition("://")[0]
-
-    @property
-    def key(self) -> str:
-        return keys_of(self.server)[0]
-
-    @property
-    def secret(self) -> str:
-        return keys_of(self.server)[1]
-
-    def boto(self, **options: Any) -> Any:
-        """A client that says what is really there."""
-        return self.server.boto(endpoint_url=self.s3, verify=str(self.ca) if self.ca else None, **options)
-
-    def bucket(self) -> str:
-        """A new one."""
-        name = fresh_name()
-        self.boto().create_bucket(Bucket=name)
-        return name
-
-    def keys(self, bucket: str) -> list[str]:
-        pages = self.boto().get_paginator("list_objects_v2").paginate(Bucket=bucket)
-        return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
-
-    def env(self) -> dict[str, str]:
-        """The variables that most clients read."""
-        env = {
-            "AWS_ACCESS_KEY_ID": self.key,
-            "AWS_SECRET_ACCESS_KEY": self.secret,
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
-        if self.ca is not None:
-            # botocore, Go and Rust programs, curl, node: each has its own.
-            for name in ("AWS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"):
-                env[name] = str(self.ca)
-        return env
-
-    def tool(self, program: str, *arguments: str, home: Path, **env: str) -> Tool:
-        """A program with these variables; the test is skipped without it."""
-        return Tool(program, *arguments, home=home, env=self.env() | env, optional=True)
+from targets import Target
 
 
 @pytest.fixture(scope="session")
 def both_ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Target]]:
     """An open server and one with credentials; the latter over TLS too."""
     key, certificate = self_signed(tmp_path_factory.mktemp("certificate"))
+    os.environ["TENSORSTORE_CA_BUNDLE"] = str(certificate)  # which tensorstore reads once
     listen = ("tcp:0:interface=127.0.0.1", f"ssl:0:interface=127.0.0.1:privateKey={key}:certKey={certificate}")
     with (
         running(ServerProcess(tmp_path_factory.mktemp("open"))) as free,

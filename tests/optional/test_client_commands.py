@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from clients import Tool
-from conftest import MIB, Target
+from targets import MIB, Target
 
 #: Names that a file system takes and a shell does not like.
 NAMES = ("plain", "with space+plus", "percent%20%2F", "ünï/日本/🎉", "~!*'();:@=$,[]", "deep/er/file", "empty")

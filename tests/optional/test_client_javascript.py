@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import KEYS, Target
+from targets import KEYS, Target
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import KEYS, MIB, Target
+from targets import KEYS, MIB, Target
 
 
 def s3fs_options(target: Target) -> dict[str, Any]:

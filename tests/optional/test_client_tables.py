@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 import pytest
-from conftest import KEYS, MIB, Target
+from targets import KEYS, MIB, Target
 
 
 @pytest.fixture
@@ -242,8 +242,6 @@ def test_icechunk(target: Target) -> None:
 
 
 def test_tensorstore(target: Target) -> None:
-    if target.ca is not None:
-        os.environ["TENSORSTORE_CA_BUNDLE"] = str(target.ca)
     tensorstore = pytest.importorskip("tensorstore")
     numpy = pytest.importorskip("numpy")
     bucket = target.bucket()

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Target
+from targets import Target
 
 SCRIPT = """
 import os, sys

@@ -7,7 +7,7 @@ import pickle
 from typing import Any
 
 import pytest
-from conftest import KEYS, MIB, Target
+from targets import KEYS, MIB, Target
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from conftest import Target
 from server import environment
+from targets import Target
 
 PAGE = (Path(__file__).parents[2] / "docs" / "getting-started.md").read_text()
 
