@@ -122,7 +122,6 @@ class Bench:
             number = next(turn, None)
             if number is not None:
                 channel.dataReceived(requests[number % len(requests)])
-            self._site.outbox.flush()
 
         def answered(channel: Channel, transport: Nowhere) -> None:
             nonlocal left
@@ -226,7 +225,7 @@ async def main(reactor: IServerReactor, wanted: Sequence[str], rows: int) -> Non
         credentials = Credentials([("bench", ACCESS_KEY, SECRET)])
         authenticator = Authenticator(credentials, "", reactor.seconds)
         site = Site(cast("object", None), reactor, access_log=AccessLog(str(Path(name, "access.log"))))  # type: ignore[arg-type]
-        site.root = make_root(site, State(), authenticator, BucketProps(), "", store)
+        site.root = make_root(reactor, site, State(), authenticator, BucketProps(), "", store)
         try:
             await measure_all(Bench(site), wanted, rows)
         finally:

@@ -36,7 +36,7 @@ def verify(
         if plain is not None:
             return plain
     pairs = signing.canonical_pairs(request.query)
-    authorization = fields.get(b"authorization") or None  # an empty one is none, as with AWS
+    authorization = fields.get(b"authorization", b"").strip() or None  # an empty one is none, as with AWS
     parameters = dict(pairs)
     in_query_4 = not _V4_PARAMETERS.isdisjoint(parameters)
     in_query_2 = not _V2_PARAMETERS.isdisjoint(parameters)

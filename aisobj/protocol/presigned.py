@@ -83,14 +83,8 @@ def verify_plain(
         return None
     expires = before or after
     query = _CANONICAL % (credential, amz_date, expires, signed_headers)
-    values = {
-        b"X-Amz-Credential": credential,
-        b"X-Amz-Date": amz_date,
-        b"X-Amz-Expires": expires,
-        b"X-Amz-SignedHeaders": signed_headers,
-        _SIGNATURE: signature,
-    }
-    return _verify(request, fields, values, query, credentials, now, region, prefix, only_signature=True)
+    parameters = credential, amz_date, expires, signed_headers, signature
+    return _verify(request, fields, parameters, None, query, credentials, now, region, prefix, only_signature=True)
 
 
 def verify(
@@ -112,13 +106,21 @@ def verify(
     if values[b"X-Amz-Algorithm"] != signing.ALGORITHM:
         _malformed_query('X-Amz-Algorithm only supports "AWS4-HMAC-SHA256"')
     query = signing.canonical_query([pair for pair in pairs if pair[0] != _SIGNATURE])
-    return _verify(request, fields, values, query, credentials, now, region, prefix)
+    parameters = (
+        values[b"X-Amz-Credential"],
+        values[b"X-Amz-Date"],
+        values[b"X-Amz-Expires"],
+        values[b"X-Amz-SignedHeaders"],
+        values[_SIGNATURE],
+    )
+    return _verify(request, fields, parameters, values, query, credentials, now, region, prefix)
 
 
 def _verify(
     request: SignedRequest,
     fields: Mapping[bytes, bytes],
-    values: Mapping[bytes, bytes],
+    parameters: tuple[bytes, bytes, bytes, bytes, bytes],
+    others: Mapping[bytes, bytes] | None,
     query: bytes,
     credentials: Credentials,
     now: float,
@@ -127,22 +129,25 @@ def _verify(
     only_signature: bool = False,
 ) -> Authenticated:
     """
-    :param values: the parameters, still encoded; only a credential and a list of headers have what needs that.
+    :param parameters: credential, date, expiry, signed headers, signature, still encoded; only the credential and the
+        list of headers have what needs that.
+    :param others: all parameters, None if there are no others.
     :param query: the canonical query without the signature.
     """
-    access_key, date, claimed_region, scope = split_credential(
-        _decode(values[b"X-Amz-Credential"]), region, _CREDENTIAL
-    )
-    amz_date = values[b"X-Amz-Date"]
+    credential, amz_date, expires, signed_headers, signature = parameters
+    access_key, date, claimed_region, scope = split_credential(_decode(credential), region, _CREDENTIAL)
     claimed = parse_amz_date(amz_date)
     if claimed is None:
         _malformed_query("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
     check_scope_date(date, amz_date, _CREDENTIAL)
-    _check_expiry(claimed, values[b"X-Amz-Expires"], now)
-    in_query, in_header = values.get(b"X-Amz-Content-Sha256"), fields.get(SHA256_HEADER)
-    if in_query is not None and in_header is not None and in_query != in_header:
-        _malformed_query("X-Amz-Content-Sha256 and the header x-amz-content-sha256 must be the same")
-    payload = in_header if in_query is None else in_query
+    _check_expiry(claimed, expires, now)
+    payload, token = fields.get(SHA256_HEADER), fields.get(b"x-amz-security-token")
+    if others is not None:
+        in_query = others.get(b"X-Amz-Content-Sha256", payload)
+        if payload is not None and in_query != payload:
+            _malformed_query("X-Amz-Content-Sha256 and the header x-amz-content-sha256 must be the same")
+        payload = in_query
+        token = others.get(b"X-Amz-Security-Token", token)
     mode = PayloadMode.UNSIGNED if payload is None else payload_mode(payload)
     claim = Claim(
         access_key,
@@ -150,11 +155,10 @@ def _verify(
         claimed_region,
         scope,
         amz_date,
-        _decode(values[b"X-Amz-SignedHeaders"]),
-        values[_SIGNATURE],
+        _decode(signed_headers),
+        signature,
         _UNSIGNED_PAYLOAD if payload is None else payload,
     )
-    token = values.get(b"X-Amz-Security-Token", fields.get(b"x-amz-security-token"))
     mechanism = Mechanism.V4_QUERY
     return verify_claim(request, fields, query, claim, credentials, token, prefix, mechanism, mode, only_signature)
 

@@ -147,7 +147,7 @@ class Channel(Protocol):
             self._advancing = False
         if self._eof:
             self._advance_at_end()
-        elif self._paused or self._request is not None:
+        elif self._paused or self._buffer or self._body is not None:  # else there is nothing to hold back
             self._pause_or_resume()
 
     def _advance_at_end(self) -> None:
@@ -309,7 +309,7 @@ class Channel(Protocol):
             self._deadline = now + self.site.limits.head_seconds
             self._body.discard()
             self._check_body_end()
-        if not self._advancing:
+        if (self._buffer or self._paused or self._eof) and not self._advancing:
             self.advance()
 
     # The end

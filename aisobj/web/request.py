@@ -222,9 +222,7 @@ class Request:
     def _response_head(self, status: int, headers: Sequence[tuple[bytes, bytes]], length: int | None) -> bytes:
         if self.status:
             raise RuntimeError("this request has been answered")
-        lines = b""
-        for name, value in headers:
-            lines += b"%b: %b\r\n" % (name, value)
+        lines = b"".join([b"%b: %b\r\n" % field for field in headers])
         if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or b"\0" in lines:
             raise ValueError("a response header holds CR, LF or NUL")
         self.status = status
