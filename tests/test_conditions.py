@@ -233,9 +233,12 @@ def test_garbage_and_several_ranges_are_ignored(value: str) -> None:
      "bytes=" + "-" * 16000, "bytes=" + "0" * 16000 + "-", "bytes=" + " " * 16000 + "x"],
 )  # fmt: skip
 def test_no_range_header_takes_long(value: str) -> None:
-    started = time.perf_counter()
-    parse_range(value)
-    assert time.perf_counter() - started < 0.005  # the rule is 1 ms
+    def seconds() -> float:
+        started = time.perf_counter()
+        parse_range(value)
+        return time.perf_counter() - started
+
+    assert min(seconds() for _ in range(5)) < 0.001  # the rule; the least of five, since other programs only ever add
 
 
 @pytest.mark.parametrize(
