@@ -99,6 +99,7 @@ async def test_unknown_is_said_when_the_next_writer_has_greeted_and_not_before(t
     index = LmdbIndex.open(tmp_path / "index", reactor=reactor, sync=False, start_writer=writers.start)
     commit: Deferred[CommitResult] = index.commit(BUCKET, {}, {b"k": b"v"})
     first = writers.ends[0]
+    await pause(0)  # what this turn commits is sent at its end
     (sent,) = FrameReader(decode_commit).feed(first.recv(10_000))
     first.close()
     while len(writers.ends) < 2:

@@ -22,7 +22,11 @@ class Buckets:
 
     def get(self, name: str) -> Bucket:
         """Raises NoSuchBucket."""
-        return self._load(name)[0]
+        snapshot = self._engine.snapshot(name)
+        try:
+            return self._engine.live_bucket(snapshot.get(keys.BUCKET), name)
+        finally:
+            snapshot.close()
 
     def list(self, prefix: str = "", after: str = "", limit: int = 1 << 31) -> list[Bucket]:
         """Buckets in order of their names."""

@@ -38,6 +38,7 @@ from aisobj.storage.index_protocol import (
     Commit,
     FrameReader,
     Outcome,
+    append_frame,
     decode_answers,
     encode_frame,
     notice_commit,
@@ -49,6 +50,8 @@ from aisobj.storage.interfaces import CommitResult
 _FIRST_DELAY: Final = 0.1
 _LAST_DELAY: Final = 5.0
 _RECEIVE: Final = 1 << 18
+#: Seconds after which what waits is sent although the turn goes on: the writer can sync it meanwhile.
+MAX_WAIT: Final = 0.002
 
 _RESULTS: Final = {Outcome.OK: CommitResult.OK, Outcome.CONFLICT: CommitResult.CONFLICT}
 _ERRORS: Final[dict[Outcome, type[StorageError]]] = {
@@ -163,11 +166,15 @@ def short_path(descriptor: int, name: str) -> str:
 
 @implementer(IReadDescriptor, IWriteDescriptor)
 class _Connection:
-    """The socket to one writer. Sends at once where the kernel takes it, so that the writer never waits for us."""
+    """The socket to one writer. The commits of one turn of the reactor go out together at its end.
+
+    A send wakes the writer, which costs more than all else about a small commit; and what comes together shares its
+    transaction (``docs/performance.md``).
+    """
 
     def __init__(
         self,
-        reactor: IReactorFDSet,
+        reactor: IIndexReactor,
         connection: socket.socket,
         answered: Callable[[list[Answer]], None],
         lost: Callable[[], None],
@@ -178,6 +185,9 @@ class _Connection:
         self._lost = lost
         self._frames = FrameReader(decode_answers)
         self._out = bytearray()
+        self._flushing: IDelayedCall | None = None  # at the end of this turn
+        self._since = 0.0  # when the first of what waits for it came
+        self._blocked = False  # the kernel took no more: doWrite goes on
         connection.setblocking(False)
         # The kernel's default has room for 40 commits of 4 KiB, and what it has not got the writer cannot batch.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
@@ -189,22 +199,30 @@ class _Connection:
     def logPrefix(self) -> str:
         return "index writer"
 
-    def send(self, frame: bytearray) -> None:
-        if self._out:
-            self._out += frame
+    def send(self, message: Commit) -> None:
+        """Raises ValueError (too large), and then nothing of it is sent."""
+        append_frame(self._out, message)
+        if self._blocked:
             return
-        try:
-            sent = self._socket.send(frame)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            return  # the writer has gone: doRead is about to find the end of the stream
-        if sent < len(frame):
-            self._out += memoryview(frame)[sent:]
-            self._reactor.addWriter(self)
+        if self._flushing is None:
+            self._since = self._reactor.seconds()
+            self._flushing = self._reactor.callLater(0, self.flush)
+        elif self._reactor.seconds() - self._since > MAX_WAIT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as the kernel takes it; the rest follows by itself."""
+        if self._flushing is not None and self._flushing.active():
+            self._flushing.cancel()
+        self._flushing = None
+        if not self._blocked:
+            self.doWrite()
+            if self._out:
+                self._blocked = True
+                self._reactor.addWriter(self)
 
     def finish(self) -> None:
-        """No more commits will come: the writer ends when it has answered what it got."""
+        """No more commits will come: the writer ends when it has answered what it got. All commits have been sent."""
         with contextlib.suppress(OSError):  # it has gone already
             self._socket.shutdown(socket.SHUT_WR)
 
@@ -228,13 +246,16 @@ class _Connection:
         except BlockingIOError:
             return
         except OSError:
-            self._out.clear()  # as in send
-        if not self._out:
+            self._out.clear()  # the writer has gone: doRead is about to find the end of the stream
+        if self._blocked and not self._out:
+            self._blocked = False
             self._reactor.removeWriter(self)
 
     def connectionLost(self, reason: Failure) -> None:
         self._reactor.removeReader(self)
         self._reactor.removeWriter(self)
+        if self._flushing is not None:
+            self._flushing.cancel()
         self._socket.close()
         self._lost()
 
@@ -258,7 +279,7 @@ class WriterClient:
         self._seq = 0
         self._pending: dict[int, Deferred[CommitResult]] = {}
         self._unsettled: list[Deferred[CommitResult]] = []  # taken by a writer that is gone
-        self._unsent: list[bytearray] = []  # while there is no writer
+        self._unsent: list[Commit] = []  # while there is no writer
         self._connection: _Connection | None = None
         self._greeted = False
         self._ready: list[Deferred[None]] = []
@@ -274,20 +295,21 @@ class WriterClient:
         if self._closed is not None:
             return fail(StoreReadOnly("the index is closed"))
         self._seq = commit.seq = self._seq + 1
-        frame = encode_frame(commit)
+        if self._connection is None:
+            encode_frame(commit)  # is it too large?
+            self._unsent.append(commit)
+        else:
+            self._connection.send(commit)
         deferred: Deferred[CommitResult] = Deferred()
         self._pending[commit.seq] = deferred
-        if self._connection is None:
-            self._unsent.append(frame)
-        else:
-            self._connection.send(frame)
         return deferred
 
     def refuse(self, why: str) -> None:
         """Nobody may write any more, in no process: a blob could not be synced."""
         self.read_only = self.read_only or why
         if self._connection is not None:
-            self._connection.send(encode_frame(notice_commit(self.read_only)))
+            self._connection.send(notice_commit(self.read_only))
+            self._connection.flush()
 
     def greeted(self) -> Deferred[None]:
         """Fires when a writer serves us. Errback: StorageError, the index cannot be opened."""
@@ -321,8 +343,8 @@ class WriterClient:
         if self.read_only:
             self.refuse(self.read_only)  # whoever begins anew does not know it
         unsent, self._unsent = self._unsent, []
-        for frame in unsent:
-            self._connection.send(frame)
+        for commit in unsent:
+            self._connection.send(commit)
 
     def _start_later(self) -> None:
         if self._closed is not None and not self._pending and not self._unsettled:

@@ -77,6 +77,7 @@ def notice_commit(refuse: str = "") -> Commit:
     return Commit(NOTICE, b"", {}, {}, [], {}, refuse)
 
 
+_NO_LENGTH: Final = bytes(LENGTH.size)
 _encoder: Final = msgspec.msgpack.Encoder()
 decode_commit: Final = msgspec.msgpack.Decoder(Commit).decode
 decode_answers: Final = msgspec.msgpack.Decoder(list[Answer]).decode
@@ -84,13 +85,21 @@ decode_answers: Final = msgspec.msgpack.Decoder(list[Answer]).decode
 
 def encode_frame(message: Commit | list[Answer]) -> bytearray:
     """A frame. Raises ValueError where it would be larger than ``MAX_FRAME``."""
-    frame = bytearray(LENGTH.size)
-    _encoder.encode_into(message, frame, LENGTH.size)
-    size = len(frame) - LENGTH.size
-    if size > MAX_FRAME:
-        raise ValueError(f"a commit of {size} bytes; the most is {MAX_FRAME}")
-    LENGTH.pack_into(frame, 0, size)
+    frame = bytearray()
+    append_frame(frame, message)
     return frame
+
+
+def append_frame(frames: bytearray, message: Commit | list[Answer]) -> None:
+    """Add a frame to others. Raises ValueError as :func:`encode_frame`, and then adds nothing."""
+    start = len(frames)
+    frames += _NO_LENGTH
+    _encoder.encode_into(message, frames, -1)
+    size = len(frames) - start - LENGTH.size
+    if size > MAX_FRAME:
+        del frames[start:]
+        raise ValueError(f"a commit of {size} bytes; the most is {MAX_FRAME}")
+    LENGTH.pack_into(frames, start, size)
 
 
 T = TypeVar("T")

@@ -79,6 +79,19 @@ class RequestBody:
             self._channel.begin_delivery(self)
         return delivery
 
+    def take(self) -> bytes | None:
+        """The whole body, where all of it is there already; else None, and :meth:`deliver` will have it."""
+        channel = self._channel
+        if channel is None:
+            return b""
+        if self.length is None or self._delivery is not None or self._discarding or self._failure is not None:
+            return None
+        piece = channel.take_body(self._framing, self.length)
+        if piece is not None:
+            self.received = len(piece)
+            self._delivery = _DELIVERED
+        return piece
+
     def read(self, limit: int, too_large_code: str = "MalformedXML") -> Deferred[bytes]:
         """The whole body, for documents.
 
@@ -210,6 +223,9 @@ class _Collector:
             raise S3Error(self._code)
         self.pieces.append(data)
 
+
+#: Of a body that was taken at once.
+_DELIVERED: Deferred[None] = succeed(None)
 
 #: The body of every request that has none.
 NO_BODY = RequestBody(None, LengthFraming(0), False)

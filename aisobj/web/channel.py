@@ -27,6 +27,7 @@ from zope.interface import implementer
 
 from aisobj.errors import S3Error
 from aisobj.web.body import NO_BODY, RequestBody
+from aisobj.web.framing import ChunkedFraming, LengthFraming
 from aisobj.web.head import Head, check_beginning, parse_head
 from aisobj.web.request import Request
 from aisobj.web.transport import BlockSource, BufferedOutput, Output, TCPOutput
@@ -227,6 +228,14 @@ class Channel(Protocol):
         if not body.drainable(self.site.limits.drain_bytes) and isinstance(self._output, TCPOutput):
             self.transport.bufferSize = _LONG_READ  # type: ignore[union-attr]
         self.advance()
+
+    def take_body(self, framing: LengthFraming | ChunkedFraming, length: int) -> bytes | None:
+        """All ``length`` bytes of the body of the request being processed, if they have been read."""
+        if len(self._buffer) < length:
+            return None
+        piece, self._buffer = framing.feed(self._buffer)
+        self._body = None
+        return piece
 
     def _refuse(self, error: S3Error, now: float) -> None:
         """Answer what is no request, or none in time."""

@@ -138,7 +138,11 @@ async def receive(
     promises = read_promises(request, auth, max_size)
     writer = begin(promises.size, promises.digests())
     try:
-        await request.body.deliver(_Pipe(writer, promises.decoder, max_size))
+        pipe = _Pipe(writer, promises.decoder, max_size)
+        piece = request.body.take()
+        waiting = request.body.deliver(pipe) if piece is None else pipe.write(piece)
+        if waiting is not None:
+            await waiting
         body = await writer.finish(footer)
     except BaseException:
         await writer.abort()
