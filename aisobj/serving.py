@@ -6,13 +6,13 @@ in flight is finished, the store is closed.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Awaitable, Callable, Sequence
 
 from twisted.logger import Logger
 from twisted.web.resource import IResource
 
 from aisobj.listening import IListener, one_line
+from aisobj.programs import quiet_collector
 from aisobj.storage.embedded import DataDirectory
 from aisobj.storage.store import ObjectStore
 from aisobj.web.health import Phase, State
@@ -72,10 +72,7 @@ class Serving:
         if self._state.phase is Phase.DRAINING:
             return
         self._site.root = self._make_root(store)
-        # What has been imported stays: without this each full collection looks all of it through, 8 ms in which nobody
-        # is served (measured).
-        gc.collect()
-        gc.freeze()
+        quiet_collector()
         self._state.phase = Phase.READY
         for listener in self._listeners:
             listener.accept()

@@ -147,6 +147,9 @@ class WritePrecondition:
 
     none: ClassVar[WritePrecondition]  #: the one without a precondition
 
+    #: the headers it is made of; without any of them it is :attr:`none`
+    HEADERS: ClassVar[frozenset[bytes]] = frozenset({b"if-match", b"if-none-match"})
+
     @classmethod
     def parse(cls, get: Get) -> WritePrecondition:
         """

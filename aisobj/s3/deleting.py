@@ -27,12 +27,20 @@ class _NoSuchVersion(Exception):
 
 async def delete_object(call: Call) -> None:
     """DeleteObject: 204 also where there is none."""
-    bucket = call.bucket()
-    wanted = xml.DeleteKey(call.key, call.query.get("versionId"))
+    version_id = call.query.get("versionId")
     match = call.text_header("if-match")
+    if version_id is None and match is None:  # the deletion itself finds the bucket, or that there is none
+        await call.store.objects.delete(call.bucket_name, call.key, _whatever_is_there)
+        call.send_empty(204)
+        return
+    bucket = call.bucket()
     precondition = WritePrecondition.parse(lambda name: match if name == "if-match" else None)
-    await _delete(call, bucket, wanted, precondition)
-    call.send_empty(204, *version_headers(bucket, wanted.version_id))
+    await _delete(call, bucket, xml.DeleteKey(call.key, version_id), precondition)
+    call.send_empty(204, *version_headers(bucket, version_id))
+
+
+def _whatever_is_there(current: ObjectRecord | None) -> None:
+    """A deletion without conditions."""
 
 
 async def delete_objects(call: Call) -> None:

@@ -139,8 +139,10 @@ async def put_object(call: Call) -> None:
     """PutObject."""
     bucket = call.bucket()
     content_type, headers = parse_object_headers(call.object_headers())
-    precondition = WritePrecondition.parse(call.text_header)
-    seen = _look_before(call, precondition) if precondition is not WritePrecondition.none else b""
+    precondition, seen = WritePrecondition.none, b""
+    if not call.request.has_none_of(WritePrecondition.HEADERS):
+        precondition = WritePrecondition.parse(call.text_header)
+        seen = _look_before(call, precondition)
     footer: Owner = {"bucket": bucket.id, "key": call.key, "content-type": content_type, "metadata": headers}
     body, checksum = await receive(
         call.request,

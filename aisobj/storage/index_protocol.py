@@ -146,10 +146,9 @@ def prepare_commit(
     """``IIndex.commit``'s arguments as the writer takes them. Raises ValueError for names no row can have."""
     if len(partition) > MAX_PARTITION:
         raise ValueError(f"a partition's name of {len(partition)} bytes; the most is {MAX_PARTITION}")
-    for group in (expect, put, delete, add):
-        for key in group:
-            if not 0 < len(key) <= MAX_KEY:
-                raise ValueError(f"a row key of {len(key)} bytes; it must have 1 to {MAX_KEY}")
+    for key in (*expect, *put, *delete, *add):
+        if not 0 < len(key) <= MAX_KEY:
+            raise ValueError(f"a row key of {len(key)} bytes; it must have 1 to {MAX_KEY}")
     return Commit(
         0,
         partition,
@@ -157,7 +156,7 @@ def prepare_commit(
         {key: wanted if isinstance(wanted, bytes) else bool(wanted.value) for key, wanted in expect.items()},
         dict(put),
         list(delete),
-        {key: list(amounts) for key, amounts in add.items()},
+        {key: list(amounts) for key, amounts in add.items()} if add else {},
     )
 
 

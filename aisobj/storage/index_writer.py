@@ -34,6 +34,7 @@ from typing import Final
 import lmdb
 
 from aisobj.errors import StorageError
+from aisobj.programs import quiet_collector
 from aisobj.storage.index_protocol import (
     NOTICE,
     Answer,
@@ -303,7 +304,8 @@ class IndexWriter:
 
 def _apply(transaction: lmdb.Transaction[bytes], commit: Commit) -> Outcome:
     prefix = row_prefix(commit.partition)
-    change = changes(commit, lambda key: transaction.get(prefix + key))
+    get = transaction.get
+    change = changes(commit, lambda key: get(prefix + key))
     if change is None:
         return Outcome.CONFLICT
     delete, put = change
@@ -350,6 +352,7 @@ def main(arguments: Sequence[str]) -> None:
         _log(read_only)
     environment.reader_check()
     writer = IndexWriter(environment, clients, read_only, *listeners)
+    quiet_collector()
     try:
         writer.run()
     finally:

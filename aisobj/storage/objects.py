@@ -283,7 +283,8 @@ class Objects:
             kind, body_id = BodyKind.EXTENTS, new.owner or engine.ids.make()
         else:
             kind, body_id = (BodyKind.INLINE, engine.ids.make()) if new.inline else (BodyKind.EMPTY, b"")
-        long_headers = sum(len(k) + len(v) for k, v in attributes.headers.items()) > SHORT_HEADERS
+        headers = attributes.headers
+        long_headers = bool(headers) and sum(len(k) + len(v) for k, v in headers.items()) > SHORT_HEADERS
         return ObjectRecord(
             version_id=version,
             counter=1 if current is None else current.counter + 1,
@@ -298,7 +299,7 @@ class Objects:
             content_type=attributes.content_type,
             parts=new.parts,
             long_headers=long_headers,
-            headers={} if long_headers else attributes.headers,
+            headers={} if long_headers else headers,
         )
 
     def _put_rows(

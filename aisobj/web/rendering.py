@@ -47,9 +47,14 @@ class OperationResource(Resource):
             self._failed(Failure(), request)
         else:
             if running is not None:
-                running.addErrback(self._failed, request)
-                running.addErrback(lambda failure: _log.failure("an error could not be answered", failure))
+                running.addErrback(self._failed_later, request)
         return NOT_DONE_YET
+
+    def _failed_later(self, failure: Failure, request: Request) -> None:
+        try:
+            self._failed(failure, request)
+        except Exception:
+            _log.failure("an error could not be answered", Failure())
 
     def _failed(self, failure: Failure, request: Request) -> None:
         # An operation is not cancelled when its client goes away: it may be in the middle of a commit, which happens or
