@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from twisted.logger import Logger
 from twisted.web.resource import IResource
 
+from aisobj.heap import keep_heap
 from aisobj.listening import IListener, one_line
 from aisobj.programs import quiet_collector
 from aisobj.storage.embedded import DataDirectory
@@ -67,6 +68,7 @@ class Serving:
 
     async def start(self) -> None:
         """Open the store, let them in. Raises StorageError, OSError."""
+        keep_heap()
         self.store = store = await self._open_store()
         await store.start(self._alone, self._sweep)
         if self._state.phase is Phase.DRAINING:

@@ -33,6 +33,7 @@ FLOORS = {
     "listening": 5,
     "root": 5,
     "daemon": 5,
+    "heap": 5,
     "options": 5,
     "serving": 5,
     "control": 5,
