@@ -44,7 +44,7 @@ class FaultyFiles(FileSystem):
                 os.close(args[0])
             raise OSError(number, f"injected into {method}")
         result = getattr(FileSystem, method)(self, *args)
-        if method == "open":
+        if method in ("open", "open_cached"):
             assert result not in self.open_files
             self.open_files[result] = args[0]
         return result

@@ -21,6 +21,7 @@ from twisted.python.threadpool import ThreadPool
 from xxhash import xxh3_64_digest
 
 from aisobj.errors import BlobMissing, CorruptData, FormatError, StorageError
+from aisobj.storage import blob_reader
 from aisobj.storage.blob_directory import BlobDirectory
 from aisobj.storage.blob_format import BLOCK, TRAILER, decode_footer, encode_footer, footer_length
 from aisobj.storage.blob_reader import READ, open_blob
@@ -204,6 +205,37 @@ async def test_where_the_file_system_knows_no_nowait_it_is_asked_once(rig: Rig) 
 
 
 @ensureDeferred
+async def test_what_is_cached_is_opened_and_read_without_a_turn_of_the_pool(rig: Rig) -> None:
+    for size in (0, 1, len(BYTES)):
+        blob_id = await rig.put(BYTES[:size])
+        before = len(rig.fs.calls)
+        assert await rig.get(blob_id, 0, size) == BYTES[:size]
+        calls = rig.fs.methods()[before:]
+        assert "open_cached" in calls
+        assert not {"open", "pread", "preadv"} & set(calls), calls
+
+
+@ensureDeferred
+async def test_where_the_system_knows_no_cached_open_it_is_asked_once(rig: Rig) -> None:
+    blob_id = await rig.put(BYTES)
+    for number in (errno.ENOSYS, errno.EINVAL, errno.EPERM):
+        rig.blobs = rig.open(rig.fs)
+        before = rig.fs.methods().count("open_cached")
+        rig.fs.fault = lambda called, args, number=number: number if called == "open_cached" else None
+        for _ in range(3):
+            assert await rig.get(blob_id, 0, len(BYTES)) == BYTES
+        assert rig.fs.methods().count("open_cached") == before + 1
+
+
+@ensureDeferred
+async def test_a_footer_longer_than_the_first_read_of_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blob_reader, "_TAIL", 40)
+    blob_id = await rig.put(BYTES)
+    assert await rig.get(blob_id, 5, len(BYTES) - 5) == BYTES[5:]
+    assert "open" not in rig.fs.methods()[-8:]
+
+
+@ensureDeferred
 async def test_closing_while_the_disk_is_waited_for_closes_the_file_once_afterwards(rig: Rig) -> None:
     blob_id = await rig.put(BYTES)
     rig.fs.fault = lambda called, args: errno.EAGAIN if called == "preadv_nowait" else None
@@ -219,6 +251,7 @@ async def test_closing_while_the_disk_is_waited_for_closes_the_file_once_afterwa
 @ensureDeferred
 async def test_an_opening_that_is_cancelled_closes_its_file(rig: Rig) -> None:
     blob_id = await rig.put(BYTES)
+    rig.fs.fault = lambda called, args: errno.EAGAIN if called == "open_cached" else None
     opening = rig.blobs.reader(blob_id, 0, 1)
     opening.cancel()
     with pytest.raises(CancelledError):
@@ -324,7 +357,7 @@ def test_a_directory_that_cannot_be_made_is_refused_at_start(tmp_path: Path, poo
 
 @ensureDeferred
 async def test_no_disk_call_but_a_cached_read_runs_in_the_reactor_thread(rig: Rig) -> None:
-    allowed, seen = {"preadv_nowait", "close", "fstat"}, set()
+    allowed, seen = {"open_cached", "preadv_nowait", "close", "fstat"}, set()
     here = threading.get_ident()
 
     def fault(called: str, args: tuple[Any, ...]) -> None:

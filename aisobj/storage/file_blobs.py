@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from aisobj.errors import CorruptData, StoreFull, StoreReadOnly
 from aisobj.storage.blob_directory import BlobDirectory
-from aisobj.storage.blob_reader import Buffers, CacheReads, FileBlobReader, open_blob
+from aisobj.storage.blob_reader import Buffers, CacheReads, FileBlobReader, OpenBlob, open_blob, open_cached_blob
 from aisobj.storage.blob_writer import FileBlobWriter, Update, clone_blob, remove_quietly
 from aisobj.storage.files import FileSystem
 from aisobj.storage.ids import IdMaker
@@ -99,6 +99,11 @@ class FileBlobs:
         return FileBlobWriter(self._directory, self._jobs, self._unsettled, self.remove, update)
 
     def reader(self, blob_id: bytes, offset: int, length: int) -> Deferred[IBlobReader]:
+        cached = open_cached_blob(self._directory, blob_id, self._cache)
+        if cached is not None and offset + length <= cached.footer.size:
+            return succeed(self._reader(cached, offset, length))
+        if cached is not None:
+            cached.close()
         opening = Deferred.fromCoroutine(self._open(blob_id, offset, length))
         return shielded(opening, lambda reader: reader.close())
 
@@ -149,6 +154,9 @@ class FileBlobs:
             short = CorruptData(f"{blob.path}: ends at {blob.footer.size}, before the range {offset}+{length} does")
             self._found_corrupt(blob.path, short)
             raise short
+        return self._reader(blob, offset, length)
+
+    def _reader(self, blob: OpenBlob, offset: int, length: int) -> IBlobReader:
         return FileBlobReader(
             blob,
             offset,

@@ -10,6 +10,7 @@ Everything else (TLS, transports of tests) gets ``bytes`` by ``transport.write``
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import Callable
 from errno import ENOBUFS
 from typing import Any, Protocol
@@ -26,6 +27,9 @@ Block = bytes | bytearray | memoryview
 #: Over TLS a write this large passes at once through Twisted's aggregation of small writes (64,000 bytes), so that
 #: the socket's buffer can stop us before we copy the next one.
 _PIECE_BYTES = 64 * 1024
+
+
+_MORE = getattr(socket, "MSG_MORE", 0)
 
 
 class BlockSource(Protocol):
@@ -192,6 +196,7 @@ class Output:
             self._abort(Failure(WrongLength(f"{body.left} bytes are left to send and the source gave {size}")))
             return False
         body.left -= size
+        body.begun = True
         self._rest = block if isinstance(block, (bytes, memoryview)) else memoryview(block)
         return True
 
@@ -235,11 +240,12 @@ class Output:
 class _Body:
     """A source that is being sent."""
 
-    __slots__ = ("done", "left", "source", "waiting")
+    __slots__ = ("begun", "done", "left", "source", "waiting")
 
     def __init__(self, source: BlockSource, length: int, done: Deferred[None]) -> None:
         self.source = source
         self.left = length  #: bytes not yet taken from the source
+        self.begun = False  #: something was taken from the source
         self.waiting = False  #: for the source's Deferred
         self.done = done
 
@@ -279,7 +285,11 @@ class TCPOutput(Output):
     def _push(self, data: Block) -> int | None:
         # What Connection.writeSomeData does, without the frames and the view it needs for that.
         try:
-            taken: int = self._transport.socket.send(data)
+            body = self._body
+            if body is None or body.begun or not body.left:
+                taken: int = self._transport.socket.send(data)
+            else:  # a head: in one packet with the beginning of its body, so that it does not wake the client
+                taken = self._transport.socket.send(data, _MORE)
         except BlockingIOError:
             return 0
         except OSError as error:
