@@ -149,7 +149,7 @@ class Output:
                     self._drained()
                     if self._body is None:
                         return
-                if self.sent >= turn_ends:
+                if self.sent >= turn_ends and self._body.left:
                     self._await_room()
                     return
                 if not self._next_block(self._body):
