@@ -25,7 +25,7 @@ from aisobj.storage import blob_reader
 from aisobj.storage.blob_directory import BlobDirectory
 from aisobj.storage.blob_format import BLOCK, TRAILER, decode_footer, encode_footer, footer_length
 from aisobj.storage.blob_reader import READ, open_blob
-from aisobj.storage.blob_writer import BATCH, BlobFile
+from aisobj.storage.blob_writer import BATCH, CROWDED, BlobFile
 from aisobj.storage.files import FileSystem
 from aisobj.storage.ids import IdMaker, first_id, id_time
 from aisobj.storage.unsettled import MARGIN_NS, Unsettled
@@ -278,6 +278,20 @@ async def test_buffers_are_used_again_and_few_are_kept(rig: Rig) -> None:
     for reader in readers:
         reader.close()
     assert len(rig.blobs._buffers._spare) == 32
+
+
+@ensureDeferred
+async def test_many_writers_hold_less_each(rig: Rig) -> None:
+    writers, chunk, waiting = [rig.blobs.writer() for _ in range(64)], bytes(64 * 1024), []
+    for writer in writers:
+        while (full := writer.write(chunk)) is None:
+            pass
+        waiting.append(full)
+    assert rig.blobs._directory.in_flight <= CROWDED + 2 * BATCH + len(writers) * BATCH // 2
+    await gatherResults(waiting)
+    for writer in writers:
+        await writer.abort()
+    assert rig.blobs._directory.in_flight == 0
 
 
 @ensureDeferred

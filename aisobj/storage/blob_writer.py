@@ -30,8 +30,7 @@ Update = Callable[[bytes | memoryview], object]
 
 #: Bytes that make a job of the pool: fewer jobs, fewer fights for the interpreter between the pool and the reactor.
 BATCH = 1024 * 1024
-#: ... and as soon as all writers of the process together hold so much, half of it is enough: memory is bounded by the
-#: number of connections.
+#: ... and a quarter of it once all writers of the process together hold so much.
 CROWDED = 16 * 1024 * 1024
 
 #: Chunks that make a job however small they are: bounds their overhead, and stays under IOV_MAX (1024).
@@ -311,7 +310,7 @@ class FileBlobWriter:
         return shielded(Deferred.fromCoroutine(self._abort()))
 
     def _is_full(self) -> bool:
-        enough = BATCH if self._directory.in_flight < CROWDED else BATCH // 2
+        enough = BATCH if self._directory.in_flight < CROWDED else BATCH // 4
         return self._pending >= enough or len(self._chunks) >= _MAX_CHUNKS
 
     def _end(self) -> None:
