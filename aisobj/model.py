@@ -112,6 +112,21 @@ class ObjectRecord(_Record, frozen=True, array_like=True):
     headers: dict[str, str] = {}  #: lower-case name -> value: cache-control, content-*, expires, x-amz-meta-*
 
 
+class ListedObject(_Record, frozen=True, array_like=True):
+    """What LIST shows of an ``ObjectRecord``: its first fields, in its order; decoding passes over the rest."""
+
+    version_id: bytes
+    counter: int
+    size: int
+    mtime: int
+    etag: str
+    body_kind: int
+    body_id: bytes
+    checksum_type: str = "none"
+    checksum_value: str = ""
+    checksum: Checksum | None = None
+
+
 class Headers(_Record, frozen=True, array_like=True):
     """The ``X<version id>`` row: what did not fit into the object record (same form as ``ObjectRecord.headers``)."""
 

@@ -17,9 +17,9 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.threadpool import ThreadPool
 
 from aisobj.errors import CommitUnknown, S3Error
-from aisobj.model import Attributes, Bucket, BucketProps, Checksum, ObjectRecord, Part, Upload
+from aisobj.model import Attributes, Bucket, BucketProps, Checksum, ListedObject, ObjectRecord, Part, Upload
 from aisobj.protocol.conditions import WritePrecondition
-from aisobj.protocol.listing import Page
+from aisobj.protocol.listing import Page, finish
 from aisobj.protocol.listparams import ListParams
 from aisobj.storage.file_blobs import FileBlobs
 from aisobj.storage.ids import IdMaker
@@ -205,9 +205,9 @@ class Rig:
     async def delete(self, key: bytes, name: str = "bck") -> ObjectRecord | None:
         return await self.store.objects.delete(name, key, lambda record: None)
 
-    def list(self, name: str = "bck", **params: Any) -> Page[ObjectRecord]:
+    def list(self, name: str = "bck", **params: Any) -> Page[ListedObject]:
         wanted = {"prefix": b"", "delimiter": b"", "max_keys": 1000, "url_encoded": False, "after": b""} | params
-        return self.store.objects.list(name, ListParams(2, **wanted))
+        return finish(self.store.objects.list(name, ListParams(2, **wanted)))
 
     def counted(self, name: str = "bck") -> tuple[int, int]:
         counters = self.store.buckets.counters(self.store.buckets.get(name))

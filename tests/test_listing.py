@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from aisobj.errors import S3Error
 from aisobj.model import Part, Upload
-from aisobj.protocol.listing import Page, list_objects, list_page, list_parts, list_uploads
+from aisobj.protocol.listing import Page, finish, list_objects, list_parts, list_uploads
+from aisobj.protocol.listing import list_page as list_page_in_slices
 from aisobj.protocol.listparams import (
     BucketsParams,
     ListParams,
@@ -33,13 +34,17 @@ class Scan:
         self.looked_at = 0
         self.calls = 0
 
-    def __call__(self, after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, int]]:
+    def __call__(self, after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, int]]:
         assert limit > 0
         self.calls += 1
         matching = [row for row in self.rows if row[0] > after and row[0].startswith(prefix)]
-        for row in matching[: min(limit, self.longest)]:
-            self.looked_at += 1
-            yield row
+        found = matching[: min(limit, self.longest)]
+        self.looked_at += len(found)
+        return found
+
+
+def list_page(scan: Any, **wanted: Any) -> Page[int]:
+    return finish(list_page_in_slices(scan, **wanted))
 
 
 def rows(*keys: str) -> Rows:
@@ -152,9 +157,9 @@ def test_an_overlong_marker_is_cut_without_changing_what_is_listed() -> None:
     longest = b"k" * 1024
     seen: list[bytes] = []
 
-    def scan(after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, int]]:
+    def scan(after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, int]]:
         seen.append(after)
-        return iter([row for row in [(b"k" * 1023, 0), (longest, 0), (b"l", 0)] if row[0] > after])
+        return [row for row in [(b"k" * 1023, 0), (longest, 0), (b"l", 0)] if row[0] > after]
 
     assert keys(list_page(scan, after=longest + b"a" * 9000)) == [b"l"]
     assert keys(list_page(scan, after=longest[:-1])) == [longest, b"l"]
@@ -333,7 +338,7 @@ def test_parts_page_by_number() -> None:
 
     def scan(after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, Part]]:
         every = [(number.to_bytes(2), part) for number, part in parts.items()]
-        return iter([row for row in every if row[0] > after][:limit])
+        return [row for row in every if row[0] > after][:limit]
 
     def page(query: bytes) -> tuple[list[int], bool, int]:
         found = list_parts(scan, PartsParams.parse(parse_query(query)))
@@ -355,7 +360,7 @@ def test_buckets_parameters() -> None:
 
 
 def test_list_objects_takes_everything_from_the_parameters() -> None:
-    page = list_objects(
-        Scan(rows("a/1", "b/1", "b/2/3", "b/4", "c")), v1("prefix=b/&delimiter=/&marker=b/1&max-keys=1")
+    page = finish(
+        list_objects(Scan(rows("a/1", "b/1", "b/2/3", "b/4", "c")), v1("prefix=b/&delimiter=/&marker=b/1&max-keys=1"))
     )
     assert (keys(page), page.common_prefixes, page.truncated, page.last) == ([], [b"b/2/"], True, b"b/2/")

@@ -14,7 +14,7 @@ Source: AWS API reference, ListObjects, ListObjectsV2, ListMultipartUploads, Lis
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -27,16 +27,18 @@ V_co = TypeVar("V_co", covariant=True)
 MAX_KEY = 1024
 _PAST = b"\xff"
 _ID = 16  #: bytes of an upload id
-_FIRST_BATCH = 16
+#: Rows read in one go, which take some 0.3 ms; looking for the next group is counted as so many rows.
+_SLICE = 334
+_GROUP = 4
 
 
 class Scanner(Protocol[V_co]):
     """What a page is read from; ``storage.interfaces.ISnapshot.scan`` with decoded values."""
 
-    def __call__(self, after: bytes, prefix: bytes, limit: int) -> Iterable[tuple[bytes, V_co]]:
+    def __call__(self, after: bytes, prefix: bytes, limit: int) -> Sequence[tuple[bytes, V_co]]:
         """At most ``limit`` (key, value) in byte order, keys greater than ``after`` that start with ``prefix``.
 
-        A short page is allowed, an empty one is the end. It may be lazy: it is not always read to its end.
+        A short page is allowed, an empty one is the end.
         """
         ...
 
@@ -56,9 +58,23 @@ class Page(Generic[V]):
         return len(self.items) + len(self.common_prefixes)
 
 
+#: Makes a page of the given type in slices: each ``next`` does a bounded amount of work, the page is its return value.
+Slices = Generator[None, None, V]
+
+
+def finish(slices: Slices[V]) -> V:
+    """All slices at once."""
+    while True:
+        try:
+            next(slices)
+        except StopIteration as done:
+            result: V = done.value
+            return result
+
+
 def list_page(
     scan: Scanner[V], *, prefix: bytes = b"", delimiter: bytes = b"", after: bytes = b"", max_keys: int = 1000
-) -> Page[V]:
+) -> Slices[Page[V]]:
     """The first ``max_keys`` entries greater than ``after``. With ``max_keys`` 0 an empty page, not truncated (AWS).
 
     :param scan: over S3 keys.
@@ -69,7 +85,7 @@ def list_page(
     return _collect(scan, prefix, delimiter, cursor[: MAX_KEY + 1], max_keys, 0)
 
 
-def list_objects(scan: Scanner[V], params: ListParams) -> Page[V]:
+def list_objects(scan: Scanner[V], params: ListParams) -> Slices[Page[V]]:
     """The page of ListObjects or ListObjectsV2; the scanner's keys are S3 keys."""
     return list_page(
         scan, prefix=params.prefix, delimiter=params.delimiter, after=params.after, max_keys=params.max_keys
@@ -84,7 +100,9 @@ def _past_group(after: bytes, prefix: bytes, delimiter: bytes) -> bytes:
     return after[: end + len(delimiter)] + _PAST if end >= 0 else b""
 
 
-def _collect(scan: Scanner[V], prefix: bytes, delimiter: bytes, cursor: bytes, max_keys: int, suffix: int) -> Page[V]:
+def _collect(
+    scan: Scanner[V], prefix: bytes, delimiter: bytes, cursor: bytes, max_keys: int, suffix: int
+) -> Slices[Page[V]]:
     """A page from ``cursor`` on. The last ``suffix`` bytes of each scanned key are not of the S3 key: in no group."""
     items: list[tuple[bytes, V]] = []
     groups: list[bytes] = []
@@ -93,16 +111,20 @@ def _collect(scan: Scanner[V], prefix: bytes, delimiter: bytes, cursor: bytes, m
     if max_keys == 0 or len(prefix) > MAX_KEY or b"\0" in prefix:
         return Page(items, groups, False, last)
     if not delimiter or b"\0" in delimiter:
-        return _collect_flat(scan, prefix, cursor, max_keys)
-    batch = _FIRST_BATCH
+        return (yield from _collect_flat(scan, prefix, cursor, max_keys))
+    batch, work = 1, 0
     while True:
-        more = False
         room = max_keys - len(items) - len(groups)
-        for row in scan(cursor, prefix, min(batch, room + 1)):
+        rows = scan(cursor, prefix, min(batch, room + 1))
+        if not rows:
+            return Page(items, groups, False, last)
+        # Groups come next to groups and keys next to keys: read ahead more, the longer no group has come.
+        batch = min(batch * 4, _SLICE)
+        work += len(rows) + _GROUP
+        for row in rows:
             if not room:
                 return Page(items, groups, True, last)
             room -= 1
-            more = True
             key = row[0]
             end = key.find(delimiter, len(prefix), len(key) - suffix)
             if end >= 0:
@@ -113,21 +135,19 @@ def _collect(scan: Scanner[V], prefix: bytes, delimiter: bytes, cursor: bytes, m
                 break
             items.append(row)
             cursor = last = key
-        else:
-            if not more:
-                return Page(items, groups, False, last)
-            # Groups come next to groups and keys next to keys: read ahead more, the longer no group has come.
-            batch *= 4
+        if work >= _SLICE:
+            work = 0
+            yield
 
 
-def _collect_flat(scan: Scanner[V], prefix: bytes, cursor: bytes, max_keys: int) -> Page[V]:
+def _collect_flat(scan: Scanner[V], prefix: bytes, cursor: bytes, max_keys: int) -> Slices[Page[V]]:
     items: list[tuple[bytes, V]] = []
-    while len(items) <= max_keys:
-        before = len(items)
-        items.extend(scan(cursor, prefix, max_keys + 1 - before))
-        if len(items) == before:
+    while rows := scan(cursor, prefix, min(max_keys + 1 - len(items), _SLICE)):
+        items += rows
+        if len(items) > max_keys:
             break
-        cursor = items[-1][0]
+        cursor = rows[-1][0]
+        yield
     truncated = len(items) > max_keys
     del items[max_keys:]
     return Page(items, [], truncated, items[-1][0] if items else b"")
@@ -156,7 +176,7 @@ def list_uploads(scan: Scanner[Upload], params: UploadsParams) -> UploadsPage:
     if marker and not cursor:
         known_id = b"" if nul else params.upload_id_marker
         cursor = marker[: MAX_KEY + 1] + b"\0" + (known_id or _PAST * (_ID + 1))
-    page = _collect(scan, params.prefix, params.delimiter, cursor, params.max_uploads, _ID + 1)
+    page = finish(_collect(scan, params.prefix, params.delimiter, cursor, params.max_uploads, _ID + 1))
     in_group = bool(page.common_prefixes) and page.last == page.common_prefixes[-1]
     return UploadsPage(
         items=[(row[: -_ID - 1], upload) for row, upload in page.items],
@@ -178,5 +198,5 @@ class PartsPage:
 
 def list_parts(scan: Scanner[Part], params: PartsParams) -> PartsPage:
     """The page of ListParts. The scanner's keys are part numbers, two bytes each, big-endian."""
-    page = _collect(scan, b"", b"", params.part_number_marker.to_bytes(2), params.max_parts, 0)
+    page = finish(_collect(scan, b"", b"", params.part_number_marker.to_bytes(2), params.max_parts, 0))
     return PartsPage([part for _, part in page.items], page.truncated, int.from_bytes(page.last))

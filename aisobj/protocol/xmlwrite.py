@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from aisobj.errors import S3Error
-from aisobj.model import Checksum, ObjectRecord, Part, Upload, VersioningStatus
+from aisobj.model import Checksum, ListedObject, ObjectRecord, Part, Upload, VersioningStatus
 from aisobj.protocol.listing import Page, PartsPage, UploadsPage
 from aisobj.protocol.listparams import BucketsParams, ListParams, PartsParams, UploadsParams, encode_token
-from aisobj.protocol.s3time import iso8601
+from aisobj.protocol.s3time import ISO8601, NANOSECONDS, iso8601
 from aisobj.protocol.xmltext import DECLARATION, NAMESPACE, escape, escape_readable, is_plain, url_encode
 
 _BOOLEAN = {False: "false", True: "true"}
@@ -70,7 +70,7 @@ def no_tags() -> bytes:
     return _document("Tagging", "<TagSet></TagSet>")
 
 
-def list_objects(params: ListParams, bucket: str, page: Page[ObjectRecord], owner: str) -> bytes:
+def list_objects(params: ListParams, bucket: str, page: Page[ListedObject], owner: str) -> bytes:
     """``ListBucketResult``, version 1 or 2 as ``params`` says.
 
     Version 1 always names the owner and has ``NextMarker`` only with a delimiter (without one the last key serves).
@@ -96,15 +96,17 @@ def list_objects(params: ListParams, bucket: str, page: Page[ObjectRecord], owne
     )
 
 
-def _contents(items: list[tuple[bytes, ObjectRecord]], encode: Callable[[bytes], str], owner: str) -> str:
+def _contents(items: list[tuple[bytes, ListedObject]], encode: Callable[[bytes], str], owner: str) -> str:
     if not items:
         return ""
     tail = f"{owner}<StorageClass>STANDARD</StorageClass></Contents>"
     keys = _encode_all([key for key, _ in items], encode)
+    # No call for a row: the loop is a third of what a page costs.
     return "".join(
         [
-            f"<Contents><Key>{key}</Key><LastModified>{iso8601(record.mtime)}</LastModified>"
-            f"<ETag>&quot;{record.etag}&quot;</ETag>{_checksum_kind(record.checksum)}<Size>{record.size}</Size>{tail}"
+            f"<Contents><Key>{key}</Key><LastModified>{ISO8601[record.mtime // NANOSECONDS]}</LastModified>"
+            f"<ETag>&quot;{record.etag}&quot;</ETag>{_checksum_kind(record.checksum) if record.checksum else ''}"
+            f"<Size>{record.size}</Size>{tail}"
             for key, (_, record) in zip(keys, items, strict=True)
         ]
     )
@@ -267,9 +269,9 @@ def _checksum_type(checksum: Checksum) -> str:
     return "COMPOSITE" if checksum.parts else "FULL_OBJECT"
 
 
-def _checksum_kind(checksum: Checksum | None) -> str:
+def _checksum_kind(checksum: Checksum) -> str:
     """What LIST says of a checksum: which, but not its value."""
-    return "" if checksum is None else _kind(checksum.algorithm, checksum.parts > 0)
+    return _kind(checksum.algorithm, checksum.parts > 0)
 
 
 @lru_cache(maxsize=64)

@@ -67,18 +67,18 @@ async def put_bucket_versioning(call: Call) -> None:
     call.send_empty(200)
 
 
-def list_objects(call: Call) -> None:
+async def list_objects(call: Call) -> None:
     """ListObjects."""
-    _list(call, ListParams.parse(call.query, 1))
+    await _list(call, ListParams.parse(call.query, 1))
 
 
-def list_objects_v2(call: Call) -> None:
+async def list_objects_v2(call: Call) -> None:
     """ListObjectsV2."""
-    _list(call, ListParams.parse(call.query, 2))
+    await _list(call, ListParams.parse(call.query, 2))
 
 
-def _list(call: Call, params: ListParams) -> None:
-    page = call.store.objects.list(call.bucket_name, params)
+async def _list(call: Call, params: ListParams) -> None:
+    page = await call.store.turns.run(call.store.objects.list(call.bucket_name, params))
     call.send_xml(
         xml.list_objects(params, call.bucket_name, page, call.context.owner),
         (b"x-amz-bucket-region", _region(call).encode()),

@@ -18,6 +18,7 @@ from aisobj.model import Body, BodyKind, Bucket, BucketState, Garbage, ObjectRec
 from aisobj.storage import keys, records
 from aisobj.storage.ids import IdMaker
 from aisobj.storage.interfaces import CommitResult, Expect, IBlobs, IIndex, ISnapshot
+from aisobj.storage.turns import Turns
 
 #: How often a write that lost a race, and is the first in line, tries again before it gives up with 503 SlowDown. The
 #: lines are those of one process: whoever is first competes with the first of every other worker.
@@ -121,6 +122,7 @@ class Engine:
         self.blobs = blobs
         self.ids = ids
         self.clock = clock
+        self.turns = Turns(clock)
         self.inline_limit = inline_limit
         self._ballast = ballast
         self._lines: dict[Hashable, DeferredLock] = {}

@@ -8,7 +8,7 @@ contract suite (``tests/test_engine_contract.py``) runs over each.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -41,9 +41,10 @@ class CommitResult(enum.IntEnum):
 
 
 class ISnapshot(Interface):
-    """One unchanging view of one partition. Cheap, short-lived: the caller closes it, never across an await.
+    """One unchanging view of one partition. Cheap, short-lived: the caller closes it.
 
-    An old snapshot keeps the engine from reusing space, so none outlives one LIST page.
+    An old snapshot keeps the engine from reusing space, so none outlives one LIST page; only what is read in slices
+    (``turns``) holds one while others are served.
     """
 
     def turn_to(partition: bytes) -> None:
@@ -52,10 +53,11 @@ class ISnapshot(Interface):
     def get(key: bytes) -> bytes | None:
         """The row's value, or None."""
 
-    def scan(after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, bytes]]:
+    def scan(after: bytes, prefix: bytes, limit: int, lead: bytes = b"") -> list[tuple[bytes, bytes]]:
         """Rows (key, value) in byte order whose key starts with ``prefix`` and is greater than ``after``.
 
-        At most ``limit``; a short page is allowed, an empty one is the end.
+        At most ``limit``; a short page is allowed, an empty one is the end. All this is of the keys that begin with
+        ``lead``, and without it: it is not in ``after``, ``prefix`` and the keys returned.
         """
 
     def close() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -17,16 +18,19 @@ from aisobj.storage.index_protocol import MAX_KEY, first_row, prepare_commit
 from aisobj.storage.interfaces import CommitResult, Expectations, IIndex, ISnapshot
 from aisobj.storage.lmdb_env import MAP_SIZE, open_environment, row_prefix, settle
 
+_FIRST_BATCH = 16
+
 
 @implementer(ISnapshot)
 class LmdbSnapshot:
     """A read transaction. While it is open LMDB reuses no page that was freed since."""
 
-    __slots__ = ("_prefix", "_transaction")
+    __slots__ = ("_cursor", "_prefix", "_transaction")
 
     def __init__(self, environment: lmdb.Environment, partition: bytes) -> None:
         self._prefix = row_prefix(partition)
         self._transaction = environment.begin()
+        self._cursor: lmdb.Cursor | None = None
 
     def turn_to(self, partition: bytes) -> None:
         self._prefix = row_prefix(partition)
@@ -34,28 +38,44 @@ class LmdbSnapshot:
     def get(self, key: bytes) -> bytes | None:
         return self._transaction.get(self._prefix + key)
 
-    def scan(self, after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, bytes]]:
-        return islice(self._rows(after, prefix), limit)
-
-    def _rows(self, after: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, after: bytes, prefix: bytes, limit: int, lead: bytes = b"") -> list[tuple[bytes, bytes]]:
         # LMDB refuses to look for a longer key than it can hold. Of the keys it can hold the shortened one is the
         # only one too many: it is not greater than the long one, whose beginning it is.
-        first = first_row(after, prefix)
-        start = first[:MAX_KEY]
-        cursor = self._transaction.cursor()
-        if not cursor.set_range(self._prefix + start):
-            return
-        within = self._prefix + prefix
-        cut = len(self._prefix)
-        if cursor.key()[cut:] < first and not cursor.next():
-            return
-        for row_key, value in cursor.iternext():
-            if not row_key.startswith(within):
-                return
-            yield row_key[cut:], value
+        first = lead + first_row(after, prefix)
+        before = self._prefix + lead
+        cursor = self._cursor
+        if cursor is None:
+            cursor = self._cursor = self._transaction.cursor()
+        if not cursor.set_range(self._prefix + first[:MAX_KEY]):
+            return []
+        if len(first) > MAX_KEY and cursor.key()[len(self._prefix) :] < first and not cursor.next():
+            return []
+        return _read(cursor, before + prefix, len(before), limit)
 
     def close(self) -> None:
         self._transaction.abort()
+
+
+def _read(cursor: lmdb.Cursor, within: bytes, cut: int, limit: int) -> list[tuple[bytes, bytes]]:
+    """Rows from where the cursor stands, as long as their keys start with ``within``; ``cut`` bytes of it are left out.
+
+    No line of Python runs for a row but the cut, so rows are read ahead: more, the more have been right.
+    """
+    found: list[tuple[bytes, bytes]] = []
+    following = cursor.iternext()
+    batch = _FIRST_BATCH
+    while limit > 0:
+        rows = list(islice(following, min(batch, limit)))
+        right = len(rows)
+        if rows and not rows[-1][0].startswith(within):
+            # All up to one are right, and they come first: keys are in order, and none is less than the first of them.
+            right = bisect_left(rows, True, key=lambda row: not row[0].startswith(within))
+        found += [(key[cut:], value) for key, value in (rows if right == len(rows) else rows[:right])]
+        if right < min(batch, limit):
+            break
+        limit -= right
+        batch *= 4
+    return found
 
 
 @implementer(IIndex)
@@ -133,7 +153,7 @@ class LmdbIndex:
     def scan(self, partition: bytes, after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         snapshot = self.snapshot(partition)
         try:
-            return list(snapshot.scan(after, prefix, limit))
+            return snapshot.scan(after, prefix, limit)
         finally:
             snapshot.close()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice, takewhile
 
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
@@ -53,16 +53,11 @@ class MemorySnapshot:
     def get(self, key: bytes) -> bytes | None:
         return self._rows.by_key.get(key)
 
-    def scan(self, after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, bytes]]:
-        return islice(self._scan(after, prefix), limit)
-
-    def _scan(self, after: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        order = self._rows.order
-        for position in range(bisect_left(order, first_row(after, prefix)), len(order)):
-            key = order[position]
-            if not key.startswith(prefix):
-                return
-            yield key, self._rows.by_key[key]
+    def scan(self, after: bytes, prefix: bytes, limit: int, lead: bytes = b"") -> list[tuple[bytes, bytes]]:
+        order, by_key, cut = self._rows.order, self._rows.by_key, len(lead)
+        start = bisect_left(order, lead + first_row(after, prefix))
+        within = takewhile(lambda key: key.startswith(lead + prefix), islice(order, start, start + limit))
+        return [(key[cut:], by_key[key]) for key in within]
 
     def close(self) -> None:
         if self._open:
@@ -91,7 +86,7 @@ class MemoryIndex:
     def scan(self, partition: bytes, after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         snapshot = self.snapshot(partition)
         try:
-            return list(snapshot.scan(after, prefix, limit))
+            return snapshot.scan(after, prefix, limit)
         finally:
             snapshot.close()
 

@@ -9,7 +9,7 @@ Rules: AWS "CompleteMultipartUpload", "UploadPart", "Amazon S3 multipart upload 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from aisobj import checksums
@@ -231,9 +231,8 @@ class Uploads:
         """ListMultipartUploads, from one snapshot."""
         snapshot = self._engine.index.snapshot(bucket.id)
 
-        def scan(after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, Upload]]:
-            for row_key, row in snapshot.scan(keys.UPLOAD + after, keys.UPLOAD + prefix, limit):
-                yield row_key[1:], records.decode(Upload, row)
+        def scan(after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, Upload]]:
+            return records.decode_all(Upload, snapshot.scan(after, prefix, limit, keys.UPLOAD))
 
         try:
             return list_uploads(scan, params)
@@ -243,11 +242,9 @@ class Uploads:
     def list_parts(self, bucket: Bucket, upload: Upload, params: PartsParams) -> PartsPage:
         """ListParts, from one snapshot."""
         snapshot = self._engine.index.snapshot(bucket.id)
-        start = _parts_counter(upload.id)
 
-        def scan(after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, Part]]:
-            for row_key, row in snapshot.scan(start + after, start + prefix, limit):
-                yield row_key[len(start) :], records.decode(Part, row)
+        def scan(after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, Part]]:
+            return records.decode_all(Part, snapshot.scan(after, prefix, limit, _parts_counter(upload.id)))
 
         try:
             return list_parts(scan, params)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -15,11 +15,12 @@ from aisobj.model import (
     Bucket,
     BucketState,
     Headers,
+    ListedObject,
     ObjectRecord,
     PartInfo,
 )
 from aisobj.protocol.conditions import WritePrecondition
-from aisobj.protocol.listing import Page, list_objects
+from aisobj.protocol.listing import Page, Slices, list_objects
 from aisobj.protocol.listparams import ListParams
 from aisobj.storage import keys, records
 from aisobj.storage.bodies import BodyWriter, ExtentSource, VerifyingSource, WrittenBody
@@ -133,18 +134,17 @@ class Objects:
             if digest.hexdigest() != found.record.checksum_value:
                 raise CorruptData(f"the {found.record.checksum_type} of a whole object does not match")
 
-    def list(self, name: str, params: ListParams) -> Page[ObjectRecord]:
+    def list(self, name: str, params: ListParams) -> Slices[Page[ListedObject]]:
         """A page of a listing, from one snapshot. Raises NoSuchBucket."""
         engine = self._engine
         snapshot = engine.snapshot(name)
 
-        def scan(after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, ObjectRecord]]:
-            for row_key, row in snapshot.scan(keys.OBJECT + after, keys.OBJECT + prefix, limit):
-                yield row_key[1:], records.decode(ObjectRecord, row)
+        def scan(after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, ListedObject]]:
+            return records.decode_all(ListedObject, snapshot.scan(after, prefix, limit, keys.OBJECT))
 
         try:
             engine.live_bucket(snapshot.get(keys.BUCKET), name)
-            return list_objects(scan, params)
+            return (yield from list_objects(scan, params))
         finally:
             snapshot.close()
 

@@ -18,18 +18,19 @@ import msgspec
 from xxhash import xxh3_64_digest
 
 from aisobj.errors import CorruptData, FormatError
-from aisobj.model import Body, Bucket, BucketName, Format, Garbage, Headers, ObjectRecord, Part, Upload
+from aisobj.model import Body, Bucket, BucketName, Format, Garbage, Headers, ListedObject, ObjectRecord, Part, Upload
 
 VERSION = b"\x01"
+_VERSION = VERSION[0]
 _CHECKSUM = 8
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {
     kind: msgspec.msgpack.Decoder(kind)
-    for kind in (Bucket, BucketName, ObjectRecord, Headers, Body, Upload, Part, Garbage, Format)
+    for kind in (Bucket, BucketName, ObjectRecord, ListedObject, Headers, Body, Upload, Part, Garbage, Format)
 }
 
-R = TypeVar("R", Bucket, BucketName, ObjectRecord, Headers, Body, Upload, Part, Garbage, Format)
+R = TypeVar("R", Bucket, BucketName, ObjectRecord, ListedObject, Headers, Body, Upload, Part, Garbage, Format)
 
 
 def encode(record: Bucket | BucketName | ObjectRecord | Headers | Body | Upload | Part | Garbage | Format) -> bytes:
@@ -53,6 +54,21 @@ def decode(kind: type[R], row: bytes) -> R:
     except msgspec.MsgspecError as error:
         raise CorruptData(f"not a {kind.__name__}: {error}") from None
     return record
+
+
+def decode_all(kind: type[R], rows: list[tuple[bytes, bytes]]) -> list[tuple[bytes, R]]:
+    """(key, :func:`decode` of the row) for each: what a page is made of, without a call of ours for a row."""
+    decoder = _decoders[kind].decode
+    try:
+        found: list[tuple[bytes, R]] = [
+            (key, decoder(row[1:-_CHECKSUM]))
+            for key, row in rows
+            if xxh3_64_digest(row[:-_CHECKSUM]) == row[-_CHECKSUM:] and row[0] == _VERSION
+        ]
+    except (msgspec.MsgspecError, IndexError):
+        found = []
+    # One that cannot be read: decode says why.
+    return found if len(found) == len(rows) else [(key, decode(kind, row)) for key, row in rows]
 
 
 # Every request reads these two, mostly of few buckets. It is the row that is remembered, not what it stands for: a row

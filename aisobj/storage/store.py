@@ -32,6 +32,7 @@ class ObjectStore:
     :ivar buckets: :class:`~aisobj.storage.buckets.Buckets`
     :ivar objects: :class:`~aisobj.storage.objects.Objects`
     :ivar uploads: :class:`~aisobj.storage.multipart.Uploads`
+    :ivar turns: :class:`~aisobj.storage.turns.Turns`, which runs what is done in slices
     :ivar copier: :class:`~aisobj.storage.copying.Copier`
 
     :param closed: called at the end of ``close``, when both engines are closed.
@@ -51,6 +52,7 @@ class ObjectStore:
     ) -> None:
         self._engine = Engine(index, blobs, ids or IdMaker(), clock, inline_limit, ballast or Ballast())
         self._closed = closed
+        self.turns = self._engine.turns
         self.buckets = Buckets(self._engine)
         self.objects = Objects(self._engine, self.buckets)
         self.uploads = Uploads(self._engine, self.objects)

@@ -1,0 +1,58 @@
+"""Long computations take turns: in one turn of the reactor only one of them does one slice of its work.
+
+So a small request waits for one slice at most, however many pages and long uploads are being made, and none of those
+waits for another one's end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+T = TypeVar("T")
+
+
+class Turns:
+    """One for all of a process.
+
+    :param clock: the reactor.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._waiting: deque[Deferred[None]] = deque()
+        self._taken = False  # somebody has done a slice in this turn of the reactor
+
+    async def run(self, slices: Generator[None, None, T]) -> T:
+        """Do the work, a slice a turn, and return its result; it begins at once if it is nobody else's turn."""
+        try:
+            while True:
+                await self.take()
+                try:
+                    next(slices)
+                except StopIteration as done:
+                    result: T = done.value
+                    return result
+        finally:
+            slices.close()
+
+    async def take(self) -> None:
+        """Wait for a turn."""
+        if self._taken:
+            turn: Deferred[None] = Deferred()
+            self._waiting.append(turn)
+            await turn
+        else:
+            self._taken = True
+            self._clock.callLater(0, self._next)
+
+    def _next(self) -> None:
+        if self._waiting:
+            self._clock.callLater(0, self._next)
+            self._waiting.popleft().callback(None)
+        else:
+            self._taken = False
