@@ -129,8 +129,8 @@ async def measure_all(channels: Channels, wanted: Sequence[str], rows: int) -> N
         "get": ("GET 4 KiB, presigned", 5000, at_once(gets())),
         "get-header": ("GET 4 KiB, Authorization", 5000, at_once([signed(key) for key in _keys()])),
         "head": ("HEAD, presigned", 5000, at_once(heads())),
-        "list-100": ("LIST 100 keys", 200, at_once([presigned("GET", "list_objects_v2", {**page, "MaxKeys": 100})])),
-        "list-1000": ("LIST 1,000 keys", 30, at_once([presigned("GET", "list_objects_v2", {**page})])),
+        "list-100": ("LIST 100 keys", 200, in_turn([presigned("GET", "list_objects_v2", {**page, "MaxKeys": 100})])),
+        "list-1000": ("LIST 1,000 keys", 30, in_turn([presigned("GET", "list_objects_v2", {**page})])),
         "put": ("PUT 4 KiB, presigned", 2000, in_turn(puts())),
     }
     for name, (title, count, run) in workloads.items():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -282,8 +283,8 @@ UPLOADS = {
 }
 
 
-def scan_uploads(after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, Upload]]:
-    return iter([row for row in sorted(UPLOADS.items()) if row[0] > after and row[0].startswith(prefix)][:limit])
+def scan_uploads(after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, Upload]]:
+    return [row for row in sorted(UPLOADS.items()) if row[0] > after and row[0].startswith(prefix)][:limit]
 
 
 def uploads(query: str) -> list[tuple[str, int]]:
@@ -336,7 +337,7 @@ def test_paging_through_uploads_with_the_next_markers_returns_each_once(delimite
 def test_parts_page_by_number() -> None:
     parts = {number: Part(number, 5, 0, "e", b"", []) for number in (1, 2, 300, 10_000)}
 
-    def scan(after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, Part]]:
+    def scan(after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, Part]]:
         every = [(number.to_bytes(2), part) for number, part in parts.items()]
         return [row for row in every if row[0] > after][:limit]
 
