@@ -27,9 +27,9 @@ V_co = TypeVar("V_co", covariant=True)
 MAX_KEY = 1024
 _PAST = b"\xff"
 _ID = 16  #: bytes of an upload id
-#: Rows read in one go, which take some 0.3 ms; looking for the next group is counted as so many rows.
-_SLICE = 334
-_GROUP = 4
+#: Rows read in one go, which take some 0.3 ms: a whole page; looking for the next group is counted as so many rows.
+_SLICE = 1001
+_GROUP = 8
 
 
 class Scanner(Protocol[V_co]):

@@ -13,11 +13,13 @@ from functools import lru_cache
 
 from aisobj.errors import S3Error
 from aisobj.model import Checksum, ListedObject, ObjectRecord, Part, Upload, VersioningStatus
-from aisobj.protocol.listing import Page, PartsPage, UploadsPage
+from aisobj.protocol.listing import Page, PartsPage, Slices, UploadsPage
 from aisobj.protocol.listparams import BucketsParams, ListParams, PartsParams, UploadsParams, encode_token
 from aisobj.protocol.s3time import ISO8601, NANOSECONDS, iso8601
 from aisobj.protocol.xmltext import DECLARATION, NAMESPACE, escape, escape_readable, is_plain, url_encode
 
+#: Keys written in one go: some 0.2 ms. Longer pieces would also be larger than what malloc keeps for the next page.
+_PIECE = 500
 _BOOLEAN = {False: "false", True: "true"}
 
 
@@ -70,7 +72,7 @@ def no_tags() -> bytes:
     return _document("Tagging", "<TagSet></TagSet>")
 
 
-def list_objects(params: ListParams, bucket: str, page: Page[ListedObject], owner: str) -> bytes:
+def list_objects(params: ListParams, bucket: str, page: Page[ListedObject], owner: str) -> Slices[bytes]:
     """``ListBucketResult``, version 1 or 2 as ``params`` says.
 
     Version 1 always names the owner and has ``NextMarker`` only with a delimiter (without one the last key serves).
@@ -86,19 +88,22 @@ def list_objects(params: ListParams, bucket: str, page: Page[ListedObject], owne
             f"{_optional('NextContinuationToken', encode_token(page.last) if page.truncated else '')}"
             f"<KeyCount>{page.count}</KeyCount>"
         )
-    with_owner = params.version == 1 or params.fetch_owner
-    return _document(
-        "ListBucketResult",
-        f"<Name>{escape(bucket)}</Name><Prefix>{encode(params.prefix)}</Prefix>{head}<MaxKeys>{params.max_keys}</MaxKeys>"
+    shown_owner = _owner("Owner", owner) if params.version == 1 or params.fetch_owner else ""
+    text = (
+        f'{DECLARATION}<ListBucketResult xmlns="{NAMESPACE}"><Name>{escape(bucket)}</Name>'
+        f"<Prefix>{encode(params.prefix)}</Prefix>{head}<MaxKeys>{params.max_keys}</MaxKeys>"
         f"{_delimiter(params, encode)}<IsTruncated>{_BOOLEAN[page.truncated]}</IsTruncated>"
-        f"{_contents(page.items, encode, _owner('Owner', owner) if with_owner else '')}"
-        f"{_common_prefixes(page.common_prefixes, encode)}",
     )
+    pieces = [text.encode()]
+    for start in range(0, len(page.items), _PIECE):
+        if start:
+            yield
+        pieces.append(_contents(page.items[start : start + _PIECE], encode, shown_owner).encode())
+    pieces.append(f"{_common_prefixes(page.common_prefixes, encode)}</ListBucketResult>".encode())
+    return b"".join(pieces)
 
 
 def _contents(items: list[tuple[bytes, ListedObject]], encode: Callable[[bytes], str], owner: str) -> str:
-    if not items:
-        return ""
     tail = f"{owner}<StorageClass>STANDARD</StorageClass></Contents>"
     keys = _encode_all([key for key, _ in items], encode)
     # No call for a row: the loop is a third of what a page costs.

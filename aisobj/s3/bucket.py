@@ -8,6 +8,7 @@ from twisted.web.resource import IResource
 from aisobj.errors import S3Error
 from aisobj.model import BucketProps, VersioningStatus
 from aisobj.protocol import xml
+from aisobj.protocol.listing import Slices
 from aisobj.protocol.listparams import ListParams, UploadsParams
 from aisobj.protocol.operations import Level
 from aisobj.s3.call import DEFAULT_REGION, Call, S3Resource
@@ -78,11 +79,13 @@ async def list_objects_v2(call: Call) -> None:
 
 
 async def _list(call: Call, params: ListParams) -> None:
-    page = await call.store.turns.run(call.store.objects.list(call.bucket_name, params))
-    call.send_xml(
-        xml.list_objects(params, call.bucket_name, page, call.context.owner),
-        (b"x-amz-bucket-region", _region(call).encode()),
-    )
+    document = await call.store.turns.run(_page(call, params))
+    call.send_xml(document, (b"x-amz-bucket-region", _region(call).encode()))
+
+
+def _page(call: Call, params: ListParams) -> Slices[bytes]:
+    page = yield from call.store.objects.list(call.bucket_name, params)
+    return (yield from xml.list_objects(params, call.bucket_name, page, call.context.owner))
 
 
 def list_multipart_uploads(call: Call) -> None:

@@ -50,6 +50,9 @@ class LmdbSnapshot:
             return []
         if len(first) > MAX_KEY and cursor.key()[len(self._prefix) :] < first and not cursor.next():
             return []
+        if limit == 1:  # the next group's first key: half of what a listing with a delimiter costs
+            key, value = cursor.item()
+            return [(key[len(before) :], value)] if key.startswith(before + prefix) else []
         return _read(cursor, before + prefix, len(before), limit)
 
     def close(self) -> None:

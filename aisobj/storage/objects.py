@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import msgspec
 
@@ -31,6 +32,8 @@ from aisobj.storage.interfaces import ISnapshot
 
 #: User metadata and headers up to this many bytes stay in the object's record, longer ones in a row of their own.
 SHORT_HEADERS = 160
+#: Rows of a page that are decoded in one go: some 0.2 ms.
+_DECODED = 500
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
@@ -138,15 +141,18 @@ class Objects:
         """A page of a listing, from one snapshot. Raises NoSuchBucket."""
         engine = self._engine
         snapshot = engine.snapshot(name)
-
-        def scan(after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, ListedObject]]:
-            return records.decode_all(ListedObject, snapshot.scan(after, prefix, limit, keys.OBJECT))
-
         try:
             engine.live_bucket(snapshot.get(keys.BUCKET), name)
-            return (yield from list_objects(scan, params))
+            page = yield from list_objects(partial(snapshot.scan, lead=keys.OBJECT), params)
         finally:
             snapshot.close()
+        items: list[tuple[bytes, ListedObject]] = []
+        # Not as they are scanned: the first key of a group is not listed.
+        for start in range(0, len(page.items), _DECODED):
+            if start:
+                yield
+            items += records.decode_all(ListedObject, page.items[start : start + _DECODED])
+        return Page(items, page.common_prefixes, page.truncated, page.last)
 
     # writing ----------------------------------------------------------------------------------------------------
 
