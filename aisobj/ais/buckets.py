@@ -29,7 +29,7 @@ async def get(call: Call) -> None:
     if message.action not in ("", "list"):
         raise _unknown_action(message)
     if call.bucket:
-        listing.send_page(call, message.value)
+        await listing.send_page(call, message.value)
         return
     found: list[Bucket] = []
     if not is_remote_provider(call.query.get("provider") or ""):

@@ -14,7 +14,7 @@ import msgspec
 from aisobj.ais import errors
 from aisobj.ais.base import Call
 from aisobj.errors import S3Error
-from aisobj.model import ObjectRecord
+from aisobj.model import ListedObject
 from aisobj.protocol.listparams import MAX_KEYS, ListParams
 from aisobj.protocol.s3time import iso8601
 
@@ -60,7 +60,7 @@ class ListMessage(msgspec.Struct):
     pagesize: int = 0
 
 
-def send_page(call: Call, value: object) -> None:
+async def send_page(call: Call, value: object) -> None:
     """Answer with the page that ``value``, the action message's, asks for. Raises S3Error.
 
     At most 1,000 entries, however many were asked for: a page is rendered in one go. Its continuation token is the
@@ -77,7 +77,7 @@ def send_page(call: Call, value: object) -> None:
         after=max(message.continuation_token, message.start_after, key=str.encode).encode(),
     )
     wanted = _wanted(message.props, flags)
-    page = call.store.objects.list(call.bucket, params)
+    page = await call.store.turns.run(call.store.objects.list(call.bucket, params))
     directories = [] if flags & _NO_DIRS else page.common_prefixes
     entries = _entries(page.items, directories, wanted)
     token = page.last.decode() if page.truncated else ""
@@ -90,7 +90,7 @@ def send_page(call: Call, value: object) -> None:
 
 
 def _entries(
-    items: list[tuple[bytes, ObjectRecord]], directories: list[bytes], wanted: frozenset[str]
+    items: list[tuple[bytes, ListedObject]], directories: list[bytes], wanted: frozenset[str]
 ) -> Iterator[dict[str, Any]]:
     """Objects and directories in order, as property -> value."""
     objects = ((key, _entry(key, record, wanted)) for key, record in items)
@@ -99,7 +99,7 @@ def _entries(
         yield entry
 
 
-def _entry(key: bytes, record: ObjectRecord, wanted: frozenset[str]) -> dict[str, Any]:
+def _entry(key: bytes, record: ListedObject, wanted: frozenset[str]) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": key.decode()}
     if "size" in wanted:
         entry["size"] = record.size

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import lmdb
 from twisted.internet.defer import Deferred
@@ -19,6 +19,8 @@ from aisobj.storage.interfaces import CommitResult, Expectations, IIndex, ISnaps
 from aisobj.storage.lmdb_env import MAP_SIZE, open_environment, row_prefix, settle
 
 _FIRST_BATCH = 16
+
+_Row = tuple[bytes, bytes]
 
 
 @implementer(ISnapshot)
@@ -48,10 +50,10 @@ class LmdbSnapshot:
             cursor = self._cursor = self._transaction.cursor()
         if not cursor.set_range(self._prefix + first[:MAX_KEY]):
             return []
-        if len(first) > MAX_KEY and cursor.key()[len(self._prefix) :] < first and not cursor.next():
+        if len(first) > MAX_KEY and cast(bytes, cursor.key())[len(self._prefix) :] < first and not cursor.next():
             return []
         if limit == 1:  # the next group's first key: half of what a listing with a delimiter costs
-            key, value = cursor.item()
+            key, value = cast(_Row, cursor.item())
             return [(key[len(before) :], value)] if key.startswith(before + prefix) else []
         return _read(cursor, before + prefix, len(before), limit)
 
@@ -65,7 +67,7 @@ def _read(cursor: lmdb.Cursor, within: bytes, cut: int, limit: int) -> list[tupl
     No line of Python runs for a row but the cut, so rows are read ahead: more, the more have been right.
     """
     found: list[tuple[bytes, bytes]] = []
-    following = cursor.iternext()
+    following = cast(Iterator[_Row], cursor.iternext())
     batch = _FIRST_BATCH
     while limit > 0:
         rows = list(islice(following, min(batch, limit)))

@@ -95,6 +95,7 @@ class Sweeper:
                 yield row_key[1:]
 
     async def _guarded(self, work: Callable[[bytes, bytes], Awaitable[int]], row_key: bytes, row: bytes) -> int:
+        await self._engine.turns.take()  # else many buckets where nothing is due would be one long stretch
         if self._stopped:
             return 0
         try:
