@@ -187,18 +187,21 @@ class Uploads:
         async def attempt() -> tuple[Bucket, ObjectRecord] | None:
             if engine.bucket_id(bucket.name) != bucket.id:  # made anew meanwhile
                 raise no_such_upload(upload_id)
-            read = await engine.turns.run(self._read(bucket, key, upload_id))
+            read = await engine.turns.run(self._read(bucket, key, upload_id), at_once=True)
             if read is None:
                 return self._completed_before(bucket, key, upload_id)
-            upload = read.upload
-            used = await engine.turns.run(_choose(read.parts, chosen))
-            await engine.turns.take()
+            upload, long = read.upload, len(read.parts) > _PAGE
+            used = await engine.turns.run(_choose(read.parts, chosen), at_once=True)
+            if long:
+                await engine.turns.take()
             new = _new_body(upload, used, size)
             whole = _whole_checksum(upload, used, checksum)
-            await engine.turns.take()
+            if long:
+                await engine.turns.take()
             gone = _upload_rows(key, upload, read.parts)
             left = _blobs_of(part for number, part in read.parts.items() if number not in numbers)
-            await engine.turns.take()
+            if long:
+                await engine.turns.take()
 
             def consume(changes: Changes) -> None:
                 changes.expect_row(keys.upload(key, upload.id), read.row)
@@ -217,7 +220,7 @@ class Uploads:
         row_key = keys.upload(key, _parse_id(upload_id))
 
         async def attempt() -> bool | None:
-            read = await engine.turns.run(self._read(bucket, key, upload_id))
+            read = await engine.turns.run(self._read(bucket, key, upload_id), at_once=True)
             if read is None:
                 raise no_such_upload(upload_id)
             changes = Changes(bucket.id)
@@ -267,7 +270,8 @@ class Uploads:
             while rows := snapshot.scan(after, b"", _PAGE, lead):
                 after = rows[-1][0]
                 parts.update((part.number, part) for _, part in records.decode_all(Part, rows))
-                yield
+                if len(rows) == _PAGE:
+                    yield
             return _Read(upload, row, snapshot.get(lead), parts)
         finally:
             snapshot.close()

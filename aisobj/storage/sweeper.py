@@ -22,6 +22,8 @@ from aisobj.storage.unsettled import MARGIN_NS
 GRACE = 600.0
 #: Rows that one commit of the sweeper touches at most.
 _PAGE = 256
+#: Buckets looked at in one go: some 0.5 ms where nothing is due.
+_BUCKETS = 16
 _OLDEST = bytes(16)
 
 _log = Logger()
@@ -47,8 +49,10 @@ class Sweeper:
     async def sweep(self) -> int:
         """One turn over all buckets. The number of blobs unlinked."""
         removed = 0
-        for row_key, row in self._rows(keys.ROOT, keys.BUCKET_NAME):
+        for number, (row_key, row) in enumerate(self._rows(keys.ROOT, keys.BUCKET_NAME), 1):
             removed += await self._guarded(self._collect, row_key, row)
+            if number % _BUCKETS == 0:
+                await self._engine.turns.take()
         for row_key, row in self._rows(keys.ROOT, keys.PURGE):
             removed += await self._guarded(self._purge, row_key, row)
         if not self._stopped:
@@ -95,7 +99,6 @@ class Sweeper:
                 yield row_key[1:]
 
     async def _guarded(self, work: Callable[[bytes, bytes], Awaitable[int]], row_key: bytes, row: bytes) -> int:
-        await self._engine.turns.take()  # else many buckets where nothing is due would be one long stretch
         if self._stopped:
             return 0
         try:

@@ -27,11 +27,16 @@ class Turns:
         self._waiting: deque[Deferred[None]] = deque()
         self._taken = False  # somebody has done a slice in this turn of the reactor
 
-    async def run(self, slices: Generator[None, None, T]) -> T:
-        """Do the work, a slice a turn, and return its result; it begins at once if it is nobody else's turn."""
+    async def run(self, slices: Generator[None, None, T], at_once: bool = False) -> T:
+        """Do the work, a slice a turn, and return its result; it begins at once if it is nobody else's turn.
+
+        :param at_once: the first slice waits for no turn: for work that mostly has no other and is not asked for often.
+        """
         try:
             while True:
-                await self.take()
+                if not at_once:
+                    await self.take()
+                at_once = False
                 try:
                     next(slices)
                 except StopIteration as done:
