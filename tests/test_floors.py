@@ -24,7 +24,6 @@ FLOORS = {
     "metrics": 0,
     "shared_metrics": 0,
     "programs": 0,
-    "allocator": 0,
     "signing": 0,
     "protocol": 1,
     "storage": 2,
