@@ -136,3 +136,35 @@ async def test_a_client_that_knows_of_a_failed_sync_tells_the_next_writer(tmp_pa
     with contextlib.suppress(OSError):
         writers.ends[1].close()
     await closed
+
+
+@ensureDeferred
+async def test_the_commits_of_one_turn_go_to_the_writer_together_at_its_end(tmp_path: Path) -> None:
+    writers = ScriptedWriter()
+    index = LmdbIndex.open(tmp_path / "index", reactor=reactor, sync=False, start_writer=writers.start)
+    (writer,) = writers.ends
+    await pause(0)
+    commits: list[Deferred[CommitResult]] = [index.commit(BUCKET, {}, {b"%d" % n: b"v"}) for n in range(5)]
+    writer.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        writer.recv(1)
+    await pause(0)
+    sent = FrameReader(decode_commit).feed(writer.recv(100_000))
+    assert [list(commit.put) for commit in sent] == [[b"%d" % n] for n in range(5)]
+    writer.sendall(encode_frame([Answer(commit.seq, Outcome.OK) for commit in sent]))
+    for commit in commits:
+        assert await commit is CommitResult.OK
+    # More than the kernel takes at once arrives whole, and in order, all the same.
+    large: list[Deferred[CommitResult]] = [index.commit(BUCKET, {}, {b"%d" % n: bytes(2 << 20)}) for n in range(5)]
+    frames, arrived = FrameReader(decode_commit), []
+    while len(arrived) < len(large):
+        await pause(0)
+        with contextlib.suppress(BlockingIOError):
+            arrived += frames.feed(writer.recv(1 << 20))
+    assert [list(commit.put) for commit in arrived] == [[b"%d" % n] for n in range(5)]
+    writer.sendall(encode_frame([Answer(commit.seq, Outcome.OK) for commit in arrived]))
+    for commit in large:
+        assert await commit is CommitResult.OK
+    closed = index.close()
+    writer.close()
+    await closed

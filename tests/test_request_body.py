@@ -26,6 +26,32 @@ async def test_a_request_reaches_its_resource_before_its_body() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_body_that_came_with_its_head_can_be_taken_at_once_and_no_other() -> None:
+    taken: list[bytes | None] = []
+
+    def handler(request: Request) -> int:
+        taken.append(request.body.take())
+        if taken[-1] is None:
+            return echo(request)
+        if taken[-1]:
+            with pytest.raises(RuntimeError):
+                request.body.deliver(Sink())
+        request.respond(200, [], taken[-1])
+        return NOT_DONE_YET
+
+    async with serving(handler) as server:
+        client = await server.connect(put(5) + b"abcde" + put(5) + b"fghij" + GET + put(5) + b"klm")
+        for expected in (b"abcde", b"fghij", b""):
+            assert (await client.response())[2] == expected
+        await server.until(lambda: len(taken) == 4)
+        client.send(b"no" + with_headers(b"Transfer-Encoding: chunked") + b"1\r\nx\r\n0\r\n\r\n" + GET)
+        for expected in (b"klmno", b"x", b""):
+            assert (await client.response())[2] == expected
+        assert taken == [b"abcde", b"fghij", b"", None, None, b""]
+        assert [request.bytes_in for request in server.requests] == [5, 5, 0, 5, 1, 0]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_chunked_body_is_unchunked_and_its_trailers_stay_out_of_the_headers() -> None:
     body = b"5;x=y\r\nabcde\r\n0A\r\n0123456789\r\n0\r\nHost: evil\r\nX-T: 1\r\n\r\n"
     async with serving(echo) as server:
