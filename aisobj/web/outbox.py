@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 #: Seconds after which what waits is sent although the turn goes on: it has many requests, or long ones.
 MAX_WAIT: Final = 0.001
@@ -32,6 +33,8 @@ class Outbox:
 
     :param clock: the reactor.
     """
+
+    _log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -57,10 +60,16 @@ class Outbox:
         added, self._added = self._added, []
         self._sent = 0
         for output in added:
-            output.report_sent()
+            try:
+                output.report_sent()
+            except Exception:
+                self._log.failure("what follows an answer failed")
 
     def _send(self) -> None:
         added = self._added
         for number in range(self._sent, len(added)):
-            added[number].send_waiting()
+            try:
+                added[number].send_waiting()
+            except Exception:  # whatever is wrong with one connection, the others get their answers
+                self._log.failure("an answer could not be sent")
         self._sent = len(added)
