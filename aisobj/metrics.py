@@ -62,6 +62,7 @@ class Gauges:
     connections: int = 0  #: open ones
     objects: int = 0  #: stored, of all buckets
     stored_bytes: int = 0  #: their sizes
+    corrupt: int = 0  #: rows and blobs that are known not to match their checksum
     read_only: str = ""  #: why nothing is written any more, or ""
 
 
@@ -121,4 +122,7 @@ class Metrics(Collector):
         now = self._gauges()
         yield GaugeMetricFamily("ais_s3_objects", "Objects stored.", now.objects)
         yield GaugeMetricFamily("ais_s3_stored_bytes", "Bytes of the objects stored.", now.stored_bytes)
+        yield GaugeMetricFamily(
+            "ais_s3_corrupt_objects", "Blobs and rows in quarantine: what did not match its checksum.", now.corrupt
+        )
         yield GaugeMetricFamily("ais_s3_read_only", "1 while nothing can be written.", 1 if now.read_only else 0)

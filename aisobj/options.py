@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn, cast
 
@@ -14,11 +14,15 @@ import aisobj
 from aisobj.checksums import CHECKSUM_TYPES
 from aisobj.listening import StartupError, one_line
 from aisobj.model import BucketProps
+from aisobj.storage.upkeep import UpkeepSettings
 
 DEFAULT_LISTEN = "tcp:8080:interface=127.0.0.1"
 NO_ACCESS_LOG = "off"
 #: More are of no use; each needs slots in the index's table of readers.
 MAX_WORKERS = 128
+
+#: The shortest interval of what is done in the background, hours.
+MIN_HOURS = 0.0001
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
@@ -41,6 +45,10 @@ class Options(usage.Options):
         ["region", "r", None, "The only region that signatures may name. [default: any]"],
         ["checksum", None, None, f"Checksum of new buckets: {', '.join(CHECKSUM_TYPES)}. [default: xxhash]"],
         ["access-log", None, None, f"File, - for standard output, {NO_ACCESS_LOG} for none. [default: -]"],
+        ["index-backups", None, None, "How many daily backups of the index to keep; 0: make none. [default: 3]"],
+        ["index-backup-hours", None, None, "From one backup of the index to the next. [default: 24]"],
+        ["scrub-rate", None, None, "MiB/s that the background scrub reads at most; 0: no scrub. [default: 4]"],
+        ["scrub-hours", None, None, "From the end of one background scrub to the next. [default: 168]"],
         ["workers", "w", None, "Processes that serve. [default: as many as there are cores for them]"],
     ]
     optFlags = [
@@ -89,6 +97,7 @@ class Settings:
     open_to_network: bool
     server_names: tuple[str, ...]
     workers: int
+    upkeep: UpkeepSettings = field(default_factory=UpkeepSettings)
 
     @classmethod
     def of(cls, options: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
@@ -100,6 +109,7 @@ class Settings:
         def several(name: str) -> tuple[str, ...]:
             return tuple(cast("list[str]", options[name]) or environ.get(_variable(name), "").split())
 
+        usual = UpkeepSettings()
         checksum = text("checksum", BucketProps().checksum_type)
         if checksum not in CHECKSUM_TYPES:
             raise StartupError(f"--checksum {checksum}: it must be one of {', '.join(CHECKSUM_TYPES)}")
@@ -116,6 +126,12 @@ class Settings:
             open_to_network=_flag(options, environ, OPEN_FLAG),
             server_names=several("server-name"),
             workers=_workers(text("workers")),
+            upkeep=UpkeepSettings(
+                backups=int(_number("index-backups", text("index-backups", str(usual.backups)), whole=True)),
+                backup_interval=3600 * _number("index-backup-hours", text("index-backup-hours", "24"), least=MIN_HOURS),
+                scrub_rate=_number("scrub-rate", text("scrub-rate", str(usual.scrub_rate))),
+                scrub_interval=3600 * _number("scrub-hours", text("scrub-hours", "168"), least=MIN_HOURS),
+            ),
         )
 
 
@@ -129,6 +145,16 @@ def _workers(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= MAX_WORKERS:
         raise StartupError(f"--workers {text}: it must be a number from 1 to {MAX_WORKERS}")
     return int(text)
+
+
+def _number(option: str, text: str, least: float = 0.0, whole: bool = False) -> float:
+    try:
+        value = int(text) if whole else float(text)
+    except ValueError:
+        value = -1
+    if not least <= value < 1e6:
+        raise StartupError(f"--{option} {text}: it must be a {'whole ' if whole else ''}number, {least:g} or more")
+    return value
 
 
 def _flag(options: Mapping[str, object], environ: Mapping[str, str], name: str) -> bool:

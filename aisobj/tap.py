@@ -147,7 +147,13 @@ def make_serving(
         listeners,
         directory,
         open_store=partial(
-            open_store, settings.data, reactor=reactor, sync=settings.sync, lock=directory, shared=shared
+            open_store,
+            settings.data,
+            reactor=reactor,
+            sync=settings.sync,
+            lock=directory,
+            shared=shared,
+            upkeep=settings.upkeep,
         ),
         make_root=partial(make_root, reactor, site, state, authenticator, props, settings.region, metrics=metrics),
         alone=alone,
@@ -172,7 +178,7 @@ def make_root(
 
     def gauges() -> Gauges:
         totals = store.buckets.totals()
-        return Gauges(len(site.connections), totals.objects, totals.bytes, store.read_only)
+        return Gauges(len(site.connections), totals.objects, totals.bytes, store.corrupt_count(), store.read_only)
 
     counting = metrics(gauges)
     site.observers.append(

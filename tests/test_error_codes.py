@@ -18,6 +18,7 @@ from s3raw import STREAMING, Answer, Sender
 from server import CREDENTIALS
 from test_bad_inputs import CRC32, presign
 from test_s3_conditions import slow_put
+from tools import quarantined
 
 from aisobj.errors import ERRORS
 
@@ -131,6 +132,7 @@ def internal_error(w: Provoked) -> Answer:
         assert (answer.status, answer.code) == (500, "InternalError")
         assert "CorruptData" in server.log()
         assert str(path) not in answer.body.decode()  # the details are for the log
+        quarantined(server.data, path).rename(path)
         with path.open("r+b") as file:
             file.seek(position)
             file.write(old)

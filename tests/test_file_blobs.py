@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -87,6 +88,8 @@ async def test_no_flipped_byte_is_ever_read_as_data(rig: Rig) -> None:
         path.write_bytes(good[:at] + bytes([good[at] ^ 0x40]) + good[at + 1 :])
         with pytest.raises(CorruptData):
             await rig.get(blob_id, 0, BLOCK + 300)
+        await rig.blobs.close()  # it is in quarantine
+        assert rig.blobs.count() == 1 and not path.exists()
     assert rig.blobs.corrupt == len(sampled)
     path.write_bytes(good)
     assert await rig.get(blob_id, 0, BLOCK + 300) == BYTES[: BLOCK + 300]
@@ -103,6 +106,25 @@ async def test_a_corrupt_block_spoils_only_ranges_that_touch_it(rig: Rig) -> Non
     for offset, length in ((BLOCK - 1, 2), (BLOCK + 100, 1), (2 * BLOCK - 1, 1)):
         with pytest.raises(CorruptData, match=str(rig.path(blob_id))):
             await rig.get(blob_id, offset, length)
+
+
+@ensureDeferred
+async def test_a_blob_found_corrupt_is_quarantined_whole_and_one_that_reads_well_again_is_not(rig: Rig) -> None:
+    blob_id = await rig.put(BYTES[: 3 * BLOCK])
+    path = rig.path(blob_id)
+    good = path.read_bytes()
+    rig.blobs._found_corrupt(str(path), CorruptData("it was only the memory"))
+    await rig.blobs.close()
+    assert await rig.get(blob_id, 0, 10) == BYTES[:10]
+    path.write_bytes(good[:BLOCK] + b"?" + good[BLOCK + 1 :])
+    with pytest.raises(CorruptData):
+        await rig.get(blob_id, BLOCK, 1)
+    await rig.blobs.close()
+    with pytest.raises(CorruptData, match="quarantine"):
+        await rig.get(blob_id, 0, 10)
+    (note,) = path.parents[2].glob("quarantine/blob-*.json")
+    assert json.loads(note.read_text())["blob"] == blob_id.hex()
+    assert not path.exists() and rig.blobs.count() == 1
 
 
 @ensureDeferred

@@ -44,6 +44,9 @@ FLOORS = {
 }
 #: Beside the house: they speak to a server, and take nothing from it but floor 0.
 CLIENTS = {"client", "cli"}
+#: Beside it too: it works on a data directory, with the floors up to storage, and no server knows it.
+TOOLS = "tools"
+_STORAGE = 2
 #: The modules of these floors are one family and may import each other.
 FAMILIES = {0, 5}
 
@@ -78,7 +81,9 @@ def allowed(importer: str, imported: str) -> bool:
         return True
     if importer in CLIENTS:
         return imported in CLIENTS or FLOORS.get(imported) == 0
-    if imported in CLIENTS:
+    if importer == TOOLS:
+        return FLOORS.get(imported, _STORAGE + 1) <= _STORAGE
+    if imported in CLIENTS or imported == TOOLS:
         return False
     upper, lower = FLOORS[importer], FLOORS[imported]
     return lower < upper or (lower == upper and upper in FAMILIES)
@@ -124,6 +129,10 @@ def test_the_protocol_knows_neither_twisted_nor_input_and_output() -> None:
         ("aisobj.errors", "def late():\n    from aisobj.protocol import xml"),
         ("aisobj.web.site", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from aisobj.s3.call import Call"),
         ("aisobj.tap", "from aisobj.cli.main import main"),
+        ("aisobj.tools.main", "from aisobj.web.health import State"),
+        ("aisobj.tools.main", "from aisobj.client import Client"),
+        ("aisobj.cli.main", "from aisobj.tools.fsck import Fsck"),
+        ("aisobj.storage.upkeep", "from aisobj.tools.rebuild import rebuild"),
     ],
 )
 def test_an_import_from_above_or_beside_is_found(module: str, source: str) -> None:
@@ -135,6 +144,10 @@ def test_an_import_from_above_or_beside_is_found(module: str, source: str) -> No
     [
         ("aisobj.s3.object", "from aisobj.s3.call import Call\nfrom aisobj.web.site import Site"),
         ("aisobj.tap", "from aisobj.root import RootResource\nimport aisobj"),
+        (
+            "aisobj.tools.main",
+            "from aisobj.storage.embedded import lock_data_directory\nfrom aisobj.tools.fsck import Fsck",
+        ),
         ("aisobj.cli.main", "from aisobj.signing import sign\nfrom aisobj.client import Client\nimport twisted.web"),
     ],
 )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import fsck
@@ -12,6 +10,7 @@ import pytest
 import storekit
 from pytest_twisted import ensureDeferred
 from storekit import LARGE, SMALL, Rig
+from tools import tool
 from twisted.internet import reactor
 
 from aisobj.errors import StorageError
@@ -116,10 +115,9 @@ async def test_a_directory_is_checked_and_the_command_says_so(tmp_path: Path) ->
     (data / "blobs" / "tmp" / ("0" * 32)).touch()
     assert len(fsck.check_directory(data)) == 1
     assert fsck.check_directory(data, crashed=True) == []
-    command = [sys.executable, fsck.__file__, str(data)]
-    assert subprocess.run(command, check=False, capture_output=True).returncode == 1
-    found = subprocess.run([*command, "--crashed"], check=False, capture_output=True, text=True)
-    assert (found.returncode, found.stdout) == (0, "sound\n")
+    assert tool(data, "fsck")[0] == 1
+    status, text = tool(data, "fsck", "--crashed")
+    assert (status, text.split(";")[0]) == (0, "sound")
     shutil.rmtree(data / "index")
     with pytest.raises(StorageError):
         fsck.check_directory(data)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from aisobj.errors import StorageError, StoreFull, StoreReadOnly
 from aisobj.storage.blob_format import LEAF, LEAF_NS, TOP, blob_path
 from aisobj.storage.files import FileSystem
+from aisobj.storage.quarantine import Quarantine
 
 #: Errors that mean "no room": the disk, a quota, or a limit on the size of a file.
 _FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
@@ -35,6 +36,7 @@ def storage_error(error: OSError) -> StorageError:
 class BlobDirectory:
     """The tree of blob files under ``root``. Any number of threads, and of processes, may use one.
 
+    :ivar quarantine: where blobs go that were found corrupt.
     :ivar failed: why nothing more is written, once a sync has failed; it stays.
     :ivar free: bytes that the file system had left when :meth:`measure` was last called.
     :ivar measured: when that was, in seconds of ``time.monotonic``.
@@ -51,6 +53,7 @@ class BlobDirectory:
         self.root = root
         self.temporary = os.path.join(root, "tmp")
         self.fs = fs
+        self.quarantine = Quarantine(root)
         self.sync = sync
         self.failed = ""
         self.free = 0

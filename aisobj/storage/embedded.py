@@ -6,6 +6,8 @@
     DATA/writer    the socket at which the index writer takes the workers of a server that has several
     DATA/index/    LMDB (``lmdb_index``)
     DATA/blobs/    files (``file_blobs``)
+    DATA/backups/  copies of the index (``index_backup``), made now and then (``upkeep``)
+    DATA/scrub.json   where the background scrub is
     DATA/ballast   given up when the disk is full, so that deletes still work
 """
 
@@ -18,7 +20,6 @@ import socket
 import time
 from pathlib import Path
 
-from twisted.internet.interfaces import IReactorThreads
 from twisted.python.threadpool import ThreadPool
 
 from aisobj.errors import FormatError, StorageError
@@ -39,6 +40,7 @@ from aisobj.storage.interfaces import IIndex
 from aisobj.storage.lmdb_env import MAP_SIZE
 from aisobj.storage.lmdb_index import LmdbIndex
 from aisobj.storage.store import ObjectStore
+from aisobj.storage.upkeep import EmbeddedUpkeep, IUpkeepReactor, UpkeepSettings
 
 #: What this release writes, and the oldest release's format that it still reads.
 FORMAT_VERSION = 1
@@ -55,7 +57,7 @@ _WRITER = "writer"
 _LOCK_SECONDS = 2.0
 
 
-class IEmbeddedReactor(IIndexReactor, IReactorThreads):
+class IEmbeddedReactor(IIndexReactor, IUpkeepReactor):
     """What the embedded engine needs of a reactor."""
 
 
@@ -156,6 +158,7 @@ async def open_store(
     reserve: int = RESERVE,
     lock: DataDirectory | None = None,
     shared: bool = False,
+    upkeep: UpkeepSettings | None = None,
 ) -> ObjectStore:
     """Open what a locked data directory holds, or begin it. Not before a fork. The caller starts and closes the store.
 
@@ -163,6 +166,7 @@ async def open_store(
     :param reserve: bytes of free space below which nothing new is stored.
     :param lock: shared with the index writer; without it the caller must know that no writer of an earlier server runs.
     :param shared: for one worker of several: the writer is the one that serves :func:`writer_socket`.
+    :param upkeep: what is done in the background, where the store is started with ``sweep``. None: nothing.
     :raises FormatError: a newer release wrote it. :raises StorageError: it cannot be opened.
     """
     ids = IdMaker()
@@ -190,7 +194,16 @@ async def open_store(
         if pool.started:
             pool.stop()
         raise
-    store = ObjectStore(index, blobs, reactor, ids=ids, ballast=ballast, closed=pool.stop)
+    store = ObjectStore(
+        index,
+        blobs,
+        reactor,
+        ids=ids,
+        ballast=ballast,
+        findings=blobs,
+        upkeep=EmbeddedUpkeep(reactor, pool, upkeep, path, index.environment, reserve) if upkeep else None,
+        closed=pool.stop,
+    )
     if shared:
         store.sweeper.others = bytes(16)  # until the master says more
     return store

@@ -103,6 +103,17 @@ class Ballast:
         return False
 
 
+class Findings:
+    """What has been found corrupt. This one remembers nothing."""
+
+    def note_row(self, partition: bytes, key: bytes, why: str) -> None:
+        """A row of the index does not match its checksum. Does not wait."""
+
+    def count(self) -> int:
+        """How many rows and blobs are known to be corrupt."""
+        return 0
+
+
 class Engine:
     """Index, blobs and ids, as the store's parts use them.
 
@@ -117,6 +128,7 @@ class Engine:
         clock: IReactorTime,
         inline_limit: int,
         ballast: Ballast,
+        findings: Findings,
     ) -> None:
         self.index = index
         self.blobs = blobs
@@ -124,6 +136,7 @@ class Engine:
         self.clock = clock
         self.turns = Turns(clock)
         self.inline_limit = inline_limit
+        self.findings = findings
         self._ballast = ballast
         self._lines: dict[Hashable, DeferredLock] = {}
 

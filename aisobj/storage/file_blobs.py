@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,13 +11,23 @@ from pathlib import Path
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from aisobj.errors import CorruptData, StoreFull, StoreReadOnly
 from aisobj.storage.blob_directory import BlobDirectory
-from aisobj.storage.blob_reader import Buffers, CacheReads, FileBlobReader, OpenBlob, open_blob, open_cached_blob
+from aisobj.storage.blob_reader import (
+    Buffers,
+    CacheReads,
+    FileBlobReader,
+    OpenBlob,
+    open_blob,
+    open_cached_blob,
+    quarantine_if_corrupt,
+)
 from aisobj.storage.blob_writer import FileBlobWriter, Update, clone_blob, remove_quietly
+from aisobj.storage.engine import Findings
 from aisobj.storage.files import FileSystem
 from aisobj.storage.ids import IdMaker
 from aisobj.storage.interfaces import IBlobReader, IBlobs
@@ -37,7 +48,7 @@ def _ignore(why: str) -> None:
 
 
 @implementer(IBlobs)
-class FileBlobs:
+class FileBlobs(Findings):
     """The blobs of one data directory, for one process; several processes may have one each.
 
     What each process promises about ids (``settled_before``) is about its own blobs. A checkpoint for several is the
@@ -72,8 +83,9 @@ class FileBlobs:
         self._on_read_only = on_read_only
         self._told = False
         self._measuring = False
-        #: how often bytes did not match their checksum, for the metrics
+        #: how often this process read bytes that did not match their checksum
         self.corrupt = 0
+        self._suspects: set[bytes] = set()  # being looked at for quarantine
 
     @property
     def read_only(self) -> str:
@@ -139,9 +151,25 @@ class FileBlobs:
         # A failure is left to the writers' own jobs, which ask again and name it.
         self._measuring = False
 
+    def count(self) -> int:
+        """As ``Findings``: one look into the quarantine's directory."""
+        return self._directory.quarantine.count()
+
+    def note_row(self, partition: bytes, key: bytes, why: str) -> None:
+        """As ``Findings``."""
+        self._jobs.run(self._directory.quarantine.note_row, partition, key, why).addErrback(self._not_noted)
+
     def _found_corrupt(self, path: str, error: CorruptData) -> None:
         self.corrupt += 1
         log.error("corrupt blob: {error}", error=error, path=path)
+        blob_id = bytes.fromhex(os.path.basename(path))
+        if blob_id not in self._suspects:
+            self._suspects.add(blob_id)
+            job = self._jobs.run(quarantine_if_corrupt, self._directory, blob_id)
+            job.addErrback(self._not_noted).addBoth(lambda _: self._suspects.discard(blob_id))
+
+    def _not_noted(self, failure: Failure) -> None:
+        log.error("the quarantine cannot be written: {error}", error=failure.value)
 
     async def _open(self, blob_id: bytes, offset: int, length: int) -> IBlobReader:
         try:

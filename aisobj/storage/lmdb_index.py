@@ -139,6 +139,11 @@ class LmdbIndex:
     def read_only(self) -> str:
         return self._writer.read_only
 
+    @property
+    def environment(self) -> lmdb.Environment:
+        """For reads that are no part of ``IIndex`` (``upkeep``); closed by :meth:`close`."""
+        return self._environment
+
     def refuse(self, why: str) -> None:
         """Write nothing more, here and in every process that uses the index: a sync of something else has failed."""
         self._writer.refuse(why)

@@ -26,6 +26,7 @@ from aisobj.protocol.listparams import ListParams
 from aisobj.storage import keys, records
 from aisobj.storage.bodies import BodyWriter, ExtentSource, VerifyingSource, WrittenBody
 from aisobj.storage.buckets import Buckets
+from aisobj.storage.corrupt_rows import note_corrupt_rows
 from aisobj.storage.engine import Changes, Engine, blob_ids
 from aisobj.storage.ids import id_time
 from aisobj.storage.interfaces import ISnapshot
@@ -103,6 +104,9 @@ class Objects:
                 body = records.decode(Body, _present(snapshot.get(keys.BODY + record.body_id)))
                 return Found(bucket, key, record, None, body)
             return Found(bucket, key, record, memoryview(b""), None)
+        except CorruptData:
+            note_corrupt_rows(engine, name, key)
+            raise
         finally:
             snapshot.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -11,7 +12,7 @@ from twisted.logger import Logger
 
 from aisobj.storage.buckets import Buckets
 from aisobj.storage.copying import Copier
-from aisobj.storage.engine import Ballast, Engine
+from aisobj.storage.engine import Ballast, Engine, Findings
 from aisobj.storage.ids import IdMaker
 from aisobj.storage.interfaces import IBlobs, IIndex
 from aisobj.storage.multipart import Uploads
@@ -26,6 +27,15 @@ SWEEP_SECONDS = 60.0
 _log = Logger()
 
 
+class Upkeep(Protocol):
+    """Work of an engine's own, in the background."""
+
+    def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        """Returns when nothing of it runs any more."""
+
+
 class ObjectStore:
     """All of storage, as the web sees it.
 
@@ -35,6 +45,7 @@ class ObjectStore:
     :ivar turns: :class:`~aisobj.storage.turns.Turns`, which runs what is done in slices
     :ivar copier: :class:`~aisobj.storage.copying.Copier`
 
+    :param upkeep: what else is done behind the clients' backs, by the process that sweeps.
     :param closed: called at the end of ``close``, when both engines are closed.
 
     Whoever made it calls ``start`` before serving and ``close`` at the end; ``close`` closes both engines.
@@ -48,10 +59,14 @@ class ObjectStore:
         ids: IdMaker | None = None,
         inline_limit: int = INLINE_LIMIT,
         ballast: Ballast | None = None,
+        findings: Findings | None = None,
+        upkeep: Upkeep | None = None,
         closed: Callable[[], object] = lambda: None,
     ) -> None:
-        self._engine = Engine(index, blobs, ids or IdMaker(), clock, inline_limit, ballast or Ballast())
+        ids = ids or IdMaker()
+        self._engine = Engine(index, blobs, ids, clock, inline_limit, ballast or Ballast(), findings or Findings())
         self._closed = closed
+        self._upkeep = upkeep
         self.turns = self._engine.turns
         self.buckets = Buckets(self._engine)
         self.objects = Objects(self._engine, self.buckets)
@@ -66,6 +81,10 @@ class ObjectStore:
     def read_only(self) -> str:
         """Why nothing can be written any more, or ''."""
         return self._engine.read_only
+
+    def corrupt_count(self) -> int:
+        """How many rows and blobs are known to be corrupt."""
+        return self._engine.findings.count()
 
     def settled_before(self) -> bytes:
         """An id that is smaller than those of all unsettled blobs of this process, and of its blobs to come."""
@@ -87,6 +106,8 @@ class ObjectStore:
             self.sweeper.join()
         if sweep:
             self._loop.start(SWEEP_SECONDS, now=False)
+            if self._upkeep is not None:
+                self._upkeep.start()
 
     async def close(self) -> None:
         """Stop sweeping, then close the blobs and the index."""
@@ -95,6 +116,8 @@ class ObjectStore:
         self.sweeper.stop()
         if self._sweeping is not None:
             await self._sweeping
+        if self._upkeep is not None:
+            await self._upkeep.stop()
         await self._engine.blobs.close()
         await self._engine.index.close()
         self._closed()

@@ -1,0 +1,126 @@
+"""Backups of the index: one file each, an LMDB 1.0 environment without free pages, made while the index is in use.
+
+A backup is one moment of the index. It holds the small objects and the records of all others, not the blobs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import lmdb
+
+from aisobj.errors import FormatError, StorageError
+from aisobj.model import Format
+from aisobj.storage import keys, records
+from aisobj.storage.index_reader import IndexReader
+from aisobj.storage.quarantine import sync_directory
+
+#: In the data directory.
+DIRECTORY = "backups"
+_SUFFIX = ".mdb"
+_UNFINISHED = ".unfinished"
+
+
+def backup_name(now: float) -> str:
+    """:param now: seconds since the epoch; a later one sorts later."""
+    return time.strftime("index-%Y%m%dT%H%M%SZ", time.gmtime(now)) + _SUFFIX
+
+
+def backups(directory: Path) -> list[Path]:
+    """The finished ones, oldest first."""
+    return sorted(directory.glob("index-*" + _SUFFIX))
+
+
+def back_up(environment: lmdb.Environment, target: Path) -> None:
+    """Copy the index to the file ``target``, which must not exist; durable when this returns. Takes a while.
+
+    While it runs LMDB reuses no page that is freed: the index may grow by what is written meanwhile.
+
+    :raises StorageError: it could not be made; nothing is left of it.
+    """
+    if target.exists():
+        raise StorageError(f"{target} exists")
+    work = target.with_name(target.name + _UNFINISHED)
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(mode=0o700)
+        environment.copy(str(work), compact=True)
+        made = work / "data.mdb"
+        made.chmod(0o600)
+        sync_file(made)
+        made.rename(target)
+        work.rmdir()
+        sync_directory(target.parent)
+        sync_directory(target.parent.parent)
+    except (lmdb.Error, OSError) as error:
+        shutil.rmtree(work, ignore_errors=True)
+        raise StorageError(f"the index could not be copied to {target}: {error}") from error
+
+
+def remove_old(directory: Path, keep: int) -> None:
+    """All but the newest ``keep``, and what a crash left unfinished. Raises OSError."""
+    for path in backups(directory)[:-keep]:
+        path.unlink()
+    for path in directory.glob("*" + _UNFINISHED):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def check_backup(path: Path, newest: int) -> None:
+    """Whether a file is an index that this release reads.
+
+    :param newest: the format version of this release. :raises StorageError: or FormatError: it is not.
+    """
+    if not path.is_file():
+        raise StorageError(f"{path} is no file")
+    reader = IndexReader.open(path)
+    try:
+        row = reader.get(keys.ROOT, [keys.FORMAT])[0]
+        if row is None:
+            raise StorageError(f"{path} is no index of ais-s3")
+        found = records.decode(Format, row)
+        if found.min_reader > newest:
+            raise FormatError(f"{path} has format {found.version}; this release reads {newest}")
+    except lmdb.Error as error:
+        raise StorageError(f"{path} cannot be read: {error}") from error
+    finally:
+        reader.close()
+
+
+def put_index(data: Path, backup: Path) -> Path | None:
+    """Make a backup the index of a locked data directory, durably. Where the index went that was there, or None.
+
+    The new index appears under its name complete or not at all. :raises OSError:
+    """
+    fresh = data / "index.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(mode=0o700)
+    shutil.copyfile(backup, fresh / "data.mdb")
+    (fresh / "data.mdb").chmod(0o600)
+    return swap_index(data, fresh)
+
+
+def swap_index(data: Path, fresh: Path) -> Path | None:
+    """As :func:`put_index`, with a directory that is ready but for its syncs."""
+    (fresh / "lock.mdb").unlink(missing_ok=True)
+    sync_file(fresh / "data.mdb")
+    sync_directory(fresh)
+    index, replaced = data / "index", None
+    if index.exists():
+        replaced = data / time.strftime("index.replaced-%Y%m%dT%H%M%SZ", time.gmtime())
+        index.rename(replaced)
+    fresh.rename(index)
+    sync_directory(data)
+    return replaced
+
+
+def sync_file(path: Path) -> None:
+    """Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

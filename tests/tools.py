@@ -1,0 +1,39 @@
+"""``ais-s3`` as an operator runs it: a process, its exit status, what it prints."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from server import environment
+
+SECONDS = 120.0  #: far more than anything takes
+
+
+def tool(data: Path, *arguments: str | Path) -> tuple[int, str]:
+    """Exit status, and what is on both outputs."""
+    command = [Path(sys.executable).parent / "python", "-m", "aisobj.tools", "--data", data, *arguments]
+    ended = subprocess.run(
+        list(map(str, command)), env=environment(), capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def tool_json(data: Path, *arguments: str | Path) -> tuple[int, dict[str, Any]]:
+    """With ``--json``: exit status, the document."""
+    status, text = tool(data, *arguments, "--json")
+    return status, json.loads(text)
+
+
+def quarantined(data: Path, path: Path) -> Path:
+    """Where a blob is now that was found corrupt; waits until it is."""
+    taken = data / "blobs" / "quarantine" / path.name
+    deadline = time.monotonic() + 15
+    while not taken.exists():
+        assert time.monotonic() < deadline, f"{path} is not quarantined"
+        time.sleep(0.002)
+    return taken
