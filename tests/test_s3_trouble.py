@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import pytest
 from fsck import check_directory
 from s3fixtures import refused
@@ -119,6 +121,33 @@ def test_a_corrupt_block_is_never_sent(make_server: Any) -> None:
     assert sender.ask("GET", "/s3/bucket/k").body == body
     taken.with_name(f"blob-{path.name}.json").unlink()
     assert corrupt_objects(sender) == 0
+
+
+def test_a_corrupt_row_is_never_sent_and_is_counted_once(make_server: Any) -> None:
+    server = make_server(workers=2)
+    sender = Sender(server.endpoint)
+    sender.ask("PUT", "/s3/bucket")
+    body = os.urandom(1000)
+    sender.ask("PUT", "/s3/bucket/k", body=body)
+    index = lmdb.open(str(server.data / "index"), lib_version=1, map_size=1 << 40, max_readers=1024, create=False)
+    try:
+        with index.begin(write=True) as transaction:
+            (row_key,) = [key for key, row in transaction.cursor() if body in row]
+            row = transaction.get(row_key)
+            transaction.put(row_key, row[:500] + bytes([row[500] ^ 1]) + row[501:])
+        for _ in range(3):
+            answer = sender.ask("GET", "/s3/bucket/k")
+            assert (answer.status, answer.code) == (500, "InternalError")
+        deadline = time.monotonic() + 15
+        while corrupt_objects(sender) != 1:
+            assert time.monotonic() < deadline
+        (note,) = (server.data / "blobs" / "quarantine").iterdir()
+        assert json.loads(note.read_text())["key"] == row_key[17:].hex()
+        with index.begin(write=True) as transaction:
+            transaction.put(row_key, row)
+        assert sender.ask("GET", "/s3/bucket/k").body == body
+    finally:
+        index.close()
 
 
 def corrupt_objects(sender: Sender) -> int:

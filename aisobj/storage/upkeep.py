@@ -35,6 +35,8 @@ _AGAIN: Final = 3600.0
 #: Where a scrub is is written down this often, seconds.
 _SAVE: Final = 30.0
 _MIB: Final = 1 << 20
+#: A step counts as so many bytes at least: one of small rows costs a turn of the pool too.
+_LEAST: Final = 256 * 1024
 
 _END: Final = -1
 
@@ -167,7 +169,7 @@ class EmbeddedUpkeep:
             if time.monotonic() - saved > _SAVE:
                 await self._in_pool(progress.save, path)
                 saved = time.monotonic()
-            if not await self._sleep(size / rate):
+            if not await self._sleep(max(size, _LEAST) / rate):
                 break
         else:
             progress.finished = time.time()
