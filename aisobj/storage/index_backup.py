@@ -90,24 +90,28 @@ def check_backup(path: Path, newest: int) -> None:
         reader.close()
 
 
-def put_index(data: Path, backup: Path) -> Path | None:
-    """Make a backup the index of a locked data directory, durably. Where the index went that was there, or None.
-
-    The new index appears under its name complete or not at all. :raises OSError:
-    """
-    fresh = data / "index.new"
+def copy_backup(data: Path, backup: Path, name: str) -> Path:
+    """A fresh directory ``data/name`` that holds a backup as an index; nothing uses it yet. :raises OSError:"""
+    fresh = data / name
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
     shutil.copyfile(backup, fresh / "data.mdb")
     (fresh / "data.mdb").chmod(0o600)
-    return swap_index(data, fresh)
+    return fresh
 
 
-def swap_index(data: Path, fresh: Path) -> Path | None:
-    """As :func:`put_index`, with a directory that is ready but for its syncs."""
+def sync_index(fresh: Path) -> None:
+    """Make what is in a fresh directory durable. :raises OSError:"""
     (fresh / "lock.mdb").unlink(missing_ok=True)
     sync_file(fresh / "data.mdb")
     sync_directory(fresh)
+
+
+def swap_index(data: Path, fresh: Path) -> Path | None:
+    """Make a synced directory the index of a locked data directory, durably. Where the old one is now, or None.
+
+    The new index appears under its name complete or not at all. :raises OSError:
+    """
     index, replaced = data / "index", None
     if index.exists():
         replaced = data / time.strftime("index.replaced-%Y%m%dT%H%M%SZ", time.gmtime())

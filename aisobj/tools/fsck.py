@@ -117,13 +117,15 @@ class Fsck:
         finally:
             snapshot.close()
 
-    def pages(self, partition: bytes, prefix: bytes) -> Iterator[tuple[ISnapshot, list[tuple[bytes, bytes]]]]:
+    def pages(
+        self, partition: bytes, prefix: bytes, limit: int = PAGE
+    ) -> Iterator[tuple[ISnapshot, list[tuple[bytes, bytes]]]]:
         """Pages of rows, each with the snapshot that it is from and that is closed when the next one is asked for."""
         after = b""
         while True:
             snapshot = self.rows.snapshot(partition)
             try:
-                page = list(snapshot.scan(after, prefix, PAGE))
+                page = list(snapshot.scan(after, prefix, limit))
                 if not page:
                     return
                 yield snapshot, page

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _KINDS = (keys.BUCKET, keys.COUNTERS, keys.OBJECT, keys.UPLOAD, keys.PART, keys.INLINE, keys.BODY, keys.HEADERS)
 _KNOWN = frozenset((*_KINDS, keys.BLOB, keys.GARBAGE))
 
+#: Uploads of one page; each comes with all its parts, up to 10,000.
+_UPLOADS = 4
+
 #: Bytes that are to be read: extents, how long they are together, checksum type, its hex value ("": none), a name.
 Wanted = tuple[list[Extent], int, str, str, str]
 
@@ -197,7 +200,7 @@ class BucketCheck:
     # uploads ----------------------------------------------------------------------------------------------------
 
     def _check_uploads(self) -> None:
-        for snapshot, page in self._fsck.pages(self._partition, keys.UPLOAD):
+        for snapshot, page in self._fsck.pages(self._partition, keys.UPLOAD, _UPLOADS):
             wanted: list[Wanted] = []
             for key, row in page:
                 upload = self._decode(Upload, row, f"U {key!r}")

@@ -24,7 +24,16 @@ import aisobj
 from aisobj.errors import StorageError
 from aisobj.storage.blob_audit import BlobFiles
 from aisobj.storage.embedded import FORMAT_VERSION, DataDirectory, lock_data_directory
-from aisobj.storage.index_backup import DIRECTORY, back_up, backup_name, backups, check_backup, put_index
+from aisobj.storage.index_backup import (
+    DIRECTORY,
+    back_up,
+    backup_name,
+    backups,
+    check_backup,
+    copy_backup,
+    swap_index,
+    sync_index,
+)
 from aisobj.storage.index_reader import IndexReader
 from aisobj.storage.quarantine import UNOWNED
 from aisobj.storage.scrub import Progress, Scrub, load_progress, remove_progress
@@ -198,13 +207,16 @@ def restore(data: Path, source: Path | None, force: bool, as_json: bool) -> None
         source = _chosen(data, source)
         _refuse_to_overwrite(data, force)
         check_backup(source, FORMAT_VERSION)
-        replaced = put_index(data, source)
+        fresh = copy_backup(data, source, "index.restored")
         files = BlobFiles(data / "blobs")
-        with _reader(data) as reader:
+        with contextlib.closing(IndexReader.open(fresh)) as reader:
             unowned = unowned_blobs(reader, files)
             lost = count_lost(reader, files)
+        sync_index(fresh)
+        # Before the index is there: a server that starts with it removes blobs that it does not know.
         for blob_id in unowned:
             files.quarantine.take(blob_id, f"not known to {source}", UNOWNED)
+        replaced = swap_index(data, fresh)
     document = {"restored": str(source), "replaced": str(replaced or ""), "unowned": len(unowned), "lost": lost}
     lines = [f"restored {source}" + (f"; the old index is {replaced}" if replaced else "")]
     if unowned or lost:

@@ -16,7 +16,6 @@ none the ETag. Last-Modified is when the blob was begun.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,7 +42,7 @@ from aisobj.storage import keys, records
 from aisobj.storage.blob_audit import BlobFiles
 from aisobj.storage.blob_format import Footer
 from aisobj.storage.ids import id_time
-from aisobj.storage.index_backup import swap_index
+from aisobj.storage.index_backup import copy_backup, swap_index, sync_index
 from aisobj.storage.index_reader import IndexReader
 from aisobj.storage.lmdb_env import open_environment, row_prefix
 from aisobj.storage.objects import SHORT_HEADERS
@@ -77,11 +76,7 @@ def rebuild(data: Path, backup: Path) -> Rebuilt:
     :param backup: one that has been checked (``check_backup``).
     :raises StorageError: or OSError, lmdb.Error: the index is as it was.
     """
-    fresh = data / "index.rebuilt"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(mode=0o700)
-    shutil.copyfile(backup, fresh / "data.mdb")
-    (fresh / "data.mdb").chmod(0o600)
+    fresh = copy_backup(data, backup, "index.rebuilt")
     environment = open_environment(fresh, sync=False)
     work = _Rebuild(environment, BlobFiles(data / "blobs"), Rebuilt(str(backup)))
     try:
@@ -89,10 +84,11 @@ def rebuild(data: Path, backup: Path) -> Rebuilt:
         environment.sync(True)
     finally:
         environment.close()
-    replaced = swap_index(data, fresh)
-    work.report.replaced = str(replaced or "")
-    for blob_id, why in unowned.items():  # only now: until here nothing has changed
+    sync_index(fresh)
+    # Before the index is there: a server that starts with it removes blobs that it does not know.
+    for blob_id, why in unowned.items():
         work.blobs.quarantine.take(blob_id, why, UNOWNED)
+    work.report.replaced = str(swap_index(data, fresh) or "")
     return work.report
 
 
