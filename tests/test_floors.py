@@ -160,3 +160,12 @@ def test_what_is_imported_from_outside_is_declared_and_the_other_way_round() -> 
     names = {re.split(r"[\[.>]", text.lower().replace("-", "_"))[0] for text in declared}
     imported = set().union(*(outside(path.read_text()) for path in PACKAGE.rglob("*.py")))
     assert imported - set(sys.stdlib_module_names) - {"aisobj"} == names
+
+
+def test_the_programs_of_reliability_import_nothing_private() -> None:
+    """But the negative control, which has to break the server."""
+    paths = [path for path in (PACKAGE.parent / "reliability").glob("*.py") if path.name != "unverified.py"]
+    assert len(paths) > 1
+    for path in paths:
+        private = [name for name in imports(path.read_text()) if not allowed("cli", head(name))]
+        assert private == [], path

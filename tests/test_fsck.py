@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsck
 import pytest
@@ -16,6 +18,9 @@ from twisted.internet import reactor
 from aisobj.errors import StorageError
 from aisobj.model import Garbage
 from aisobj.storage import embedded, keys, records
+from aisobj.storage.blob_audit import BlobFiles
+from aisobj.storage.index_reader import IndexReader
+from aisobj.tools.fsck import PAGE, Fsck
 
 rig = storekit.rig
 
@@ -121,3 +126,64 @@ async def test_a_directory_is_checked_and_the_command_says_so(tmp_path: Path) ->
     shutil.rmtree(data / "index")
     with pytest.raises(StorageError):
         fsck.check_directory(data)
+
+
+class _Watched(IndexReader):
+    """Knows which snapshots are open, and how many rows each has shown."""
+
+    def __init__(self, reader: IndexReader) -> None:
+        super().__init__(reader.environment)
+        self.open = 0
+        self.most = 0
+
+    def snapshot(self, partition: bytes) -> Any:
+        return _WatchedSnapshot(self, super().snapshot(partition))
+
+
+class _WatchedSnapshot:
+    def __init__(self, reader: _Watched, snapshot: Any) -> None:
+        self._reader = reader
+        self._snapshot = snapshot
+        self._closed = False
+        self._rows = 0
+        self.get = snapshot.get
+        reader.open += 1
+
+    def scan(self, after: bytes, prefix: bytes, limit: int) -> Iterator[tuple[bytes, bytes]]:
+        for row in self._snapshot.scan(after, prefix, limit):
+            self._rows += 1
+            self._reader.most = max(self._reader.most, self._rows)
+            yield row
+
+    def close(self) -> None:
+        self._reader.open -= not self._closed
+        self._closed = True
+        self._snapshot.close()
+
+
+class _WatchedFiles(BlobFiles):
+    def __init__(self, root: Path, reader: _Watched) -> None:
+        super().__init__(root)
+        self._reader = reader
+        self.asked = 0
+
+    def footer(self, blob_id: bytes) -> Any:
+        self.asked += 1
+        assert not self._reader.open, "a snapshot is open while the disk is read"
+        return super().footer(blob_id)
+
+
+@ensureDeferred
+async def test_no_snapshot_outlives_its_page_or_waits_for_the_disk(tmp_path: Path) -> None:
+    store = await embedded.open_store(tmp_path, reactor=reactor, sync=False, reserve=0)  # type: ignore[arg-type]
+    rig = Rig(store._engine.index, store._engine.blobs, store._engine.ids, tmp_path)
+    await fill(rig)
+    for number in range(PAGE + 50):
+        await rig.put(b"k%d" % number)
+    reader = _Watched(IndexReader(store._engine.index.environment))
+    files = _WatchedFiles(tmp_path / "blobs", reader)
+    report = Fsck(reader, files, online=True, deep=True).run()
+    assert (report.faults, report.objects) == ([], PAGE + 52)
+    assert (reader.open, reader.most) == (0, PAGE)
+    assert files.asked >= 2
+    await store.close()
