@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.append(str(Path(__file__).parent.parent))  # for the programs beside the package: benchmarks, reliability
+
 from fsck import check_directory
 from s3fixtures import anonymous, bucket, raw, s3, set_checksum_type, signed, signed_bucket, signed_s3, slow_connections
 from server import CREDENTIALS, ServerProcess, running

@@ -12,7 +12,7 @@ import http.client
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -22,6 +22,11 @@ import xxhash
 HANG_SECONDS = 30.0
 KEYS = 8  #: of each client
 PART = 5 << 20  #: the least that a part but the last may have
+
+#: Operations -> how often, in relation. Without reads, what was written is read by :meth:`Client.verify` only.
+BLIND = {"put_small": 30, "put_large": 20, "delete": 20}
+LARGE = {"put_large": 1}
+MIXED = BLIND | {"look": 10, "copy": 15, "multipart": 14, "multipart_of_two": 1}
 
 _POOL = random.Random(0).randbytes(1 << 20)
 _NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
@@ -90,12 +95,12 @@ def version_of(content: bytes) -> str:
 class Client:
     """One of several. Its keys begin with its name.
 
-    :param reads: also read what was written, in between; otherwise it is read by :meth:`verify` only.
+    :param operations: as in ``MIXED``.
     :ivar faults: what the server did that it must not do, a line each.
     :ivar acknowledged: operations that were answered.
     """
 
-    def __init__(self, name: str, bucket: str, seed: int, *, reads: bool = True) -> None:
+    def __init__(self, name: str, bucket: str, seed: int, operations: Mapping[str, int] = MIXED) -> None:
         self.faults: list[str] = []
         self.acknowledged = 0
         self._name = name
@@ -105,9 +110,8 @@ class Client:
         self._may: dict[str, set[Version]] = {f"{name}/{number}": {None} for number in range(KEYS)}
         self._keys = list(self._may)
         self._cut: set[str] = set()  # how these will be no look tells, but a write that is answered, or a start
-        self._operations = {self._put_small: 30, self._put_large: 20, self._delete: 20}
-        if reads:
-            self._operations |= {self._look: 10, self._copy: 15, self._multipart: 14, self._multipart_of_two: 1}
+        self._operations = [getattr(self, f"_{operation}") for operation in operations]
+        self._weights = list(operations.values())
         self._connection = http.client.HTTPConnection("localhost")
 
     def verify(self, port: int) -> None:
@@ -127,13 +131,12 @@ class Client:
 
     def work(self, trouble: Trouble) -> None:
         """Change things until the server is gone."""
-        operations, weights = list(self._operations), list(self._operations.values())
         while not trouble.all.is_set():
             key = self._random.choice(self._keys)
             try:
                 if len(self._may[key]) > 1 and key not in self._cut:
                     self._look(key)
-                self._random.choices(operations, weights)[0](key)
+                self._random.choices(self._operations, self._weights)[0](key)
                 self.acknowledged += 1
             except Unanswered as error:
                 if trouble.all.is_set():

@@ -1,0 +1,154 @@
+"""Kill -9 in a loop under a mixed load: nothing acknowledged is lost, nothing torn is served, nothing deleted comes
+back, and what was not acknowledged has happened or has not.
+
+A killed process is no power cut: what it wrote is in the page cache. That a sync reached the disk is for ``powercut``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from reliability.load import HANG_SECONDS, MIXED, Client, Trouble
+from reliability.program import Program
+from reliability.server import BUCKET, Forker, Hang, Server, check_data, serving
+
+CLIENTS = 4
+
+
+def make_clients(seed: int, operations: Mapping[str, int] = MIXED, count: int = CLIENTS) -> list[Client]:
+    return [Client(f"client{number}", BUCKET, seed + number, operations) for number in range(count)]
+
+
+class Crasher:
+    """Runs clients against a server and kills it. ``crash`` is one cycle.
+
+    :ivar slowest: the longest start so far, seconds.
+    """
+
+    def __init__(self, server: Server, clients: Sequence[Client], seed: int) -> None:
+        self._server = server
+        self.clients = clients
+        self._random = random.Random(seed)
+        self.writers_killed = 0
+        self.workers_killed = 0
+        self.starts: list[float] = []
+
+    @property
+    def acknowledged(self) -> int:
+        return sum(client.acknowledged for client in self.clients)
+
+    @property
+    def faults(self) -> list[str]:
+        return [fault for client in self.clients for fault in client.faults]
+
+    def crash(self) -> None:
+        chance, server = self._random.random, self._server
+        if chance() < 0.1:  # while it starts
+            server.launch()
+            time.sleep(0.1 * chance())
+            server.kill()
+        self.start()
+        trouble = Trouble()
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            working = [pool.submit(client.work, trouble) for client in self.clients]
+            try:
+                self.await_acknowledged(self._random.randrange(30))
+                if chance() < 0.2:
+                    trouble.writer.set()
+                    self._kill_writer()
+                    self.await_acknowledged(10)  # the service goes on
+                if server.workers > 1 and chance() < 0.3:
+                    trouble.worker.set()
+                    self._kill_worker()
+                    self.await_acknowledged(10)
+                if chance() < 0.3:
+                    trouble.all.set()
+                    self._kill_writer()
+            finally:
+                trouble.all.set()
+                server.kill()
+            for each in working:
+                each.result(HANG_SECONDS)
+
+    def start(self) -> None:
+        """Start the server; everybody looks at what is theirs."""
+        self._server.start()
+        self.starts.append(self._server.ready_seconds)
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            list(pool.map(lambda client: client.verify(self._server.port), self.clients))
+
+    def await_acknowledged(self, more: int) -> None:
+        """:raises Hang:"""
+        enough, deadline = self.acknowledged + more, time.monotonic() + HANG_SECONDS
+        while self.acknowledged < enough and not self.faults:
+            if time.monotonic() > deadline:
+                raise Hang(self._server.log())
+            time.sleep(0.001)
+
+    def _kill_writer(self) -> None:
+        self.writers_killed += self._kill(self._server.writer_pids())
+
+    def _kill_worker(self) -> None:
+        pids = self._server.workers_pids()
+        if pids:  # they may all be between a death and a start
+            self.workers_killed += self._kill([self._random.choice(pids)])
+
+    @staticmethod
+    def _kill(pids: Iterable[int]) -> int:
+        killed = 0
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+        return killed
+
+
+def run(forker: Forker, home: Path, *, cycles: int, workers: int, seed: int) -> tuple[list[str], dict[str, object]]:
+    """The broken promises, and what was measured."""
+    server = Server(forker, home / "server", workers=workers)
+    crasher = Crasher(server, make_clients(seed), seed)
+    with serving(server):
+        server.start().make_bucket()
+        server.kill()
+        began = time.monotonic()
+        cycle = 0
+        while cycle < cycles and not crasher.faults:
+            crasher.crash()
+            cycle += 1
+        seconds = time.monotonic() - began
+        if not crasher.faults:
+            crasher.start()
+            server.stop()
+    faults = [*crasher.faults, *check_data(server.data, crashed=bool(crasher.faults))]
+    if "Traceback" in server.log():
+        faults.append("a traceback in the server's log")
+    starts = sorted(crasher.starts)
+    return faults, {
+        "cycles": cycle,
+        "workers": workers,
+        "acknowledged": crasher.acknowledged,
+        "writers killed": crasher.writers_killed,
+        "workers killed": crasher.workers_killed,
+        "seconds a cycle": round(seconds / max(cycle, 1), 3),
+        "ready, median": round(starts[len(starts) // 2], 3),
+        "ready, slowest": round(starts[-1], 3),
+    }
+
+
+def main() -> None:
+    program = Program("reliability.crash", __doc__)
+    program.add_argument("--cycles", type=int, default=300)
+    program.add_argument("--workers", type=int, default=2)
+    with program.running() as (options, home), Forker() as forker:
+        program.report(run(forker, home, cycles=options.cycles, workers=options.workers, seed=options.seed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""The program that servers are forked from: it has imported everything, so that a start costs a tenth.
+
+It takes command lines of twistd from its standard input (a socket), and forks for each of them; what runs in the fork
+is twistd itself. What a master starts (workers, the index writer) are forks too, in which the module's ``main`` runs.
+Descriptors, pipes, signals and deaths are those of processes that were executed.
+
+:class:`reliability.server.Forker` is the other side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+#: Arguments that are not twistd's: what is to be wrong with the server, so that a harness can be seen to find it out.
+#: Changes are acknowledged 50 ms before anything is done about them (``--workers 1``).
+ACKNOWLEDGE_EARLY = "--sabotage=acknowledge-early"
+#: Directories are not synced (``--workers 1``).
+SKIP_DIRECTORY_SYNC = "--sabotage=skip-directory-sync"
+#: An error of a file-system call is taken for a success of it (``--workers 1``).
+IGNORE_FAULTS = "--sabotage=ignore-faults"
+
+_PR_SET_NAME = 15
+#: The modules that the server runs as processes of its own -> the names of these processes.
+NAMES = {"aisobj.worker": "ais-worker", "aisobj.storage.index_writer": "ais-writer"}
+
+
+def main() -> None:
+    """The program."""
+    from twisted.internet import epollreactor, process  # noqa: F401, PLC0415
+    from twisted.scripts import twistd  # noqa: PLC0415
+
+    import aisobj.tap  # noqa: PLC0415
+    import aisobj.working  # noqa: F401, PLC0415
+
+    for module in NAMES:
+        importlib.import_module(module)
+    assert "twisted.internet.reactor" not in sys.modules, "a reactor does not survive a fork"
+    spawning: Any = process.Process
+    spawning._trySpawnInsteadOfFork = lambda *_: False
+    spawning._execChild = _become
+    gc.freeze()  # a collection in a child would copy all pages
+    connection = socket.socket(fileno=os.dup(0))
+    signal.signal(signal.SIGCHLD, lambda *_: _reap())
+    while True:
+        head, descriptors, _, _ = socket.recv_fds(connection, 8, 1)
+        if not head:
+            return
+        command, cwd = json.loads(connection.recv(int(head), socket.MSG_WAITALL))
+        child = os.fork()
+        if not child:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            with open(os.devnull, "rb") as nothing:
+                os.dup2(nothing.fileno(), 0)
+            for number in (1, 2):
+                os.dup2(descriptors[0], number)
+            os.close(descriptors[0])
+            connection.close()
+            os.chdir(cwd)
+            for argument, sabotage in _SABOTAGES.items():
+                if argument in command:
+                    command.remove(argument)
+                    sabotage()
+            sys.argv = command
+            _end(twistd.run)
+        os.close(descriptors[0])
+        connection.sendall(b"%8d" % child)
+
+
+def _end(run: Callable[[], object]) -> NoReturn:
+    """Run it as if it were all of the process."""
+    status = 0
+    try:
+        run()
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        status = end.code if isinstance(end.code, int) else bool(end.code)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status)
+
+
+def _become(
+    self: object, path: str, uid: None, gid: None, executable: str, args: Sequence[str], environment: dict[str, str]
+) -> NoReturn:
+    """Instead of executing ``python -P -m MODULE ARGUMENT ...`` in a child of the server: be that."""
+    import prometheus_client.values  # noqa: PLC0415
+    import twisted.internet  # noqa: PLC0415
+    from twisted.logger import LimitedHistoryLogObserver, globalLogBeginner, globalLogPublisher  # noqa: PLC0415
+
+    _, _, _, module, *arguments = args
+    if _serves_itself():  # it has the index open, which no fork may have twice
+        os.execvpe(executable, args, environment)
+    os.environ.clear()
+    os.environ.update(environment)
+    # What the parent had begun: its reactor, and its log.
+    del sys.modules["twisted.internet.reactor"], twisted.internet.reactor  # type: ignore[attr-defined]
+    logs: Any = globalLogPublisher
+    logs._observers = []
+    logs = globalLogBeginner
+    logs._temporaryObserver = LimitedHistoryLogObserver()
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    prometheus_client.values.ValueClass = prometheus_client.values.get_value_class()  # it asks the environment
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, NAMES[module].encode())
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)  # as Python does when it begins
+    gc.enable()
+    run: Any = sys.modules[module].main
+    _end(lambda: run(arguments) if arguments else run())
+
+
+def _serves_itself() -> bool:
+    return sys.argv[sys.argv.index("--workers") + 1] == "1"
+
+
+def _reap() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _acknowledge_early() -> None:
+    from twisted.internet import reactor  # noqa: PLC0415
+    from twisted.internet.defer import Deferred, succeed  # noqa: PLC0415
+
+    from aisobj.storage import keys  # noqa: PLC0415
+    from aisobj.storage.index_client import WriterClient  # noqa: PLC0415
+    from aisobj.storage.interfaces import CommitResult  # noqa: PLC0415
+
+    honest = WriterClient.commit
+
+    def commit(self: WriterClient, commit: Any) -> Deferred[CommitResult]:
+        if commit.partition == keys.ROOT:
+            return honest(self, commit)
+        reactor.callLater(0.05, lambda: honest(self, commit).addErrback(lambda _: None))  # type: ignore[attr-defined]
+        return succeed(CommitResult.OK)
+
+    WriterClient.commit = commit  # type: ignore[method-assign]
+
+
+def _skip_directory_sync() -> None:
+    from aisobj.storage.blob_directory import BlobDirectory  # noqa: PLC0415
+
+    BlobDirectory.sync_directory = lambda self, path: None  # type: ignore[method-assign]
+
+
+def _ignore_faults() -> None:
+    from aisobj.storage.files import FileSystem  # noqa: PLC0415
+
+    honest = FileSystem.fdatasync
+
+    def fdatasync(self: FileSystem, fd: int) -> None:
+        with contextlib.suppress(OSError):
+            honest(self, fd)
+
+    FileSystem.fdatasync = fdatasync  # type: ignore[method-assign]
+
+
+_SABOTAGES = {
+    ACKNOWLEDGE_EARLY: _acknowledge_early,
+    SKIP_DIRECTORY_SYNC: _skip_directory_sync,
+    IGNORE_FAULTS: _ignore_faults,
+}
+
+if __name__ == "__main__":
+    main()
