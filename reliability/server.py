@@ -150,6 +150,9 @@ class Server:
             self.kill()
             await_end(pids)
 
+    def alive(self) -> bool:
+        return self._descriptor >= 0 and not _gone(self._descriptor, 0)
+
     def _ended(self) -> None:
         os.close(self._descriptor)
         self._descriptor = -1

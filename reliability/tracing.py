@@ -72,10 +72,24 @@ def attached(pids: Sequence[int], output: Path, *options: str) -> Iterator[None]
             yield
         finally:
             process.send_signal(signal.SIGINT)
-            try:
-                process.wait(_ATTACH_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            _await_strace(process, pids)
+
+
+def _await_strace(process: subprocess.Popen[str], pids: Sequence[int]) -> None:
+    """Until it has let go. Now and then it waits for ever for what it has killed itself: then it is killed too."""
+    deadline = time.monotonic() + _ATTACH_SECONDS
+    while process.poll() is None:
+        if not any(map(_runs, pids)):
+            deadline = min(deadline, time.monotonic() + 0.2)
+        if time.monotonic() > deadline:
+            process.kill()
+        time.sleep(0.002)
+
+
+def _runs(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
 
 
 def _traced(pid: int) -> bool:
@@ -87,9 +101,14 @@ def _traced(pid: int) -> bool:
 
 
 def processes(server: Server) -> list[int]:
-    """The server's own, which must be one that serves itself, and its writer's."""
+    """The server's own, which must be one that serves itself, and its writer's. :raises Hang: it has none."""
     assert server.workers == 1
-    return [server.pid, *server.writer_pids()]
+    deadline = time.monotonic() + _ATTACH_SECONDS
+    while not (writers := server.writer_pids()):  # /proc forgets a child now and then, or there is a new one soon
+        if time.monotonic() > deadline:
+            raise Hang(f"the server has no index writer:\n{server.log()}")
+        time.sleep(0.005)
+    return [server.pid, *writers]
 
 
 def read_trace(path: Path) -> list[Event]:
