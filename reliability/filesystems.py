@@ -32,23 +32,25 @@ class LoopFileSystem:
     """A file system of its own. ``make`` it, and ``close`` it at the end, or use it as a context.
 
     :param home: where its image is, and the directory that it is mounted on.
-    :param size: bytes; the image is sparse.
+    :param size: bytes; the image is sparse. :param image: one that is there and stays, of this size.
     :ivar path: its root, while it is mounted.
     """
 
-    def __init__(self, home: Path, kind: str, size: int) -> None:
+    def __init__(self, home: Path, kind: str, size: int, image: Path | None = None) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.kind = kind
         self.path = home / "mounted"
-        self._image = home / "image"
+        self._image = image or home / "image"
+        self._ours = image is None
         self._size = size
         self.path.mkdir(exist_ok=True)
 
     def make(self) -> None:
         """An empty one, mounted."""
         self.close()
-        with self._image.open("wb") as image:
-            image.truncate(self._size)
+        if self._ours:
+            with self._image.open("wb") as image:
+                image.truncate(self._size)
         _run(*KINDS[self.kind][0], str(self._image))
         self.mount()
 
@@ -94,7 +96,8 @@ class LoopFileSystem:
                 self.unmount()
             except FileSystemError:
                 _run("umount", "--lazy", str(self.path))
-        self._image.unlink(missing_ok=True)
+        if self._ours:
+            self._image.unlink(missing_ok=True)
 
     def __enter__(self) -> LoopFileSystem:
         try:
