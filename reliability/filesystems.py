@@ -10,6 +10,7 @@ import struct
 import subprocess
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 _GIVE_UP_SECONDS = 30.0
@@ -111,6 +112,7 @@ class LoopFileSystem:
         self.close()
 
 
+@cache
 def missing(kind: str) -> str:
     """Why there can be none of a kind here, or ""."""
     if os.geteuid():

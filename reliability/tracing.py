@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from reliability.server import Hang, Server
@@ -37,6 +38,7 @@ class Event:
     ended: int
 
 
+@cache
 def missing() -> str:
     """Why nothing can be traced here, or ""."""
     if shutil.which("strace") is None:
