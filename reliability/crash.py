@@ -7,6 +7,7 @@ A killed process is no power cut: what it wrote is in the page cache. That a syn
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import signal
@@ -110,8 +111,10 @@ class Crasher:
         return killed
 
 
-def run(forker: Forker, home: Path, *, cycles: int, workers: int, seed: int) -> tuple[list[str], dict[str, object]]:
-    """The broken promises, and what was measured."""
+def run(
+    forker: Forker, home: Path, *, cycles: int, workers: int, seed: int, seconds: float = math.inf
+) -> tuple[list[str], dict[str, object]]:
+    """The broken promises, and what was measured. :param seconds: no cycle begins later than this."""
     server = Server(forker, home / "server", workers=workers)
     crasher = Crasher(server, make_clients(seed), seed)
     with serving(server):
@@ -119,10 +122,10 @@ def run(forker: Forker, home: Path, *, cycles: int, workers: int, seed: int) -> 
         server.kill()
         began = time.monotonic()
         cycle = 0
-        while cycle < cycles and not crasher.faults:
+        while cycle < cycles and not crasher.faults and time.monotonic() - began < seconds:
             crasher.crash()
             cycle += 1
-        seconds = time.monotonic() - began
+        taken = time.monotonic() - began
         if not crasher.faults:
             crasher.start()
             server.stop()
@@ -136,7 +139,7 @@ def run(forker: Forker, home: Path, *, cycles: int, workers: int, seed: int) -> 
         "acknowledged": crasher.acknowledged,
         "writers killed": crasher.writers_killed,
         "workers killed": crasher.workers_killed,
-        "seconds a cycle": round(seconds / max(cycle, 1), 3),
+        "seconds a cycle": round(taken / max(cycle, 1), 3),
         "ready, median": round(starts[len(starts) // 2], 3),
         "ready, slowest": round(starts[-1], 3),
     }

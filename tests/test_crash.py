@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from reliability.program import fresh_seed
 from reliability.server import Forker, Server, serving
 
 CYCLES = int(os.environ.get("CRASH_CYCLES", "300"))
+#: A slow machine does what it can in this time, and says how much that was.
+SECONDS = float(os.environ.get("CRASH_SECONDS", "80"))
 SEED = int(os.environ.get("CRASH_SEED", "0")) or fresh_seed()
 
 
@@ -26,13 +29,16 @@ def forker() -> Iterator[Forker]:
 
 @pytest.mark.parametrize(("workers", "cycles"), [(2, CYCLES), (1, CYCLES // 10)])
 def test_what_was_acknowledged_survives_kill_9(forker: Forker, tmp_path: Path, workers: int, cycles: int) -> None:
-    faults, measured = run(forker, tmp_path, cycles=cycles, workers=workers, seed=SEED)
+    faults, measured = run(forker, tmp_path, cycles=cycles, workers=workers, seed=SEED, seconds=SECONDS)
     print(measured)
     assert not faults, (f"CRASH_SEED={SEED}", measured, faults)
     counts: dict[str, int] = measured  # type: ignore[assignment]
-    assert counts["acknowledged"] > 5 * cycles
-    assert counts["writers killed"] or cycles < 20
-    assert counts["workers killed"] or cycles < 20 or workers == 1
+    done = counts["cycles"]
+    if done < cycles:
+        warnings.warn(f"{done} cycles of {cycles} in {SECONDS} s", stacklevel=1)
+    assert counts["acknowledged"] > 5 * done
+    assert counts["writers killed"] or done < 20
+    assert counts["workers killed"] or done < 20 or workers == 1
     assert float(measured["ready, median"]) < 1.0  # type: ignore[arg-type]
 
 
