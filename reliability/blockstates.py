@@ -148,7 +148,9 @@ def look(forker: Forker, home: Path, kind: str, changes: list[Change], end: int)
 def _stored(server: Server, key: str) -> str | None:
     try:
         status, body = server.ask("GET", f"/s3/{BUCKET}/{key}")
-        return {200: lambda: version_of(body), 404: lambda: None}.get(status, lambda: f"status {status}")()
+        if status == 404:
+            return None
+        return version_of(body) if status == 200 else f"status {status}"
     except (Torn, OSError, http.client.HTTPException) as error:
         return repr(error)
 

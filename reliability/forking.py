@@ -101,17 +101,17 @@ def _become(
 
     _, _, _, module, *arguments = args
     if _serves_itself():  # it has the index open, which no fork may have twice
-        os.execvpe(executable, args, environment)
+        os.execvpe(executable, list(args), environment)
     os.environ.clear()
     os.environ.update(environment)
     # What the parent had begun: its reactor, and its log.
-    del sys.modules["twisted.internet.reactor"], twisted.internet.reactor  # type: ignore[attr-defined]
+    del sys.modules["twisted.internet.reactor"], twisted.internet.reactor
     logs: Any = globalLogPublisher
     logs._observers = []
     logs = globalLogBeginner
     logs._temporaryObserver = LimitedHistoryLogObserver()
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
-    prometheus_client.values.ValueClass = prometheus_client.values.get_value_class()  # it asks the environment
+    prometheus_client.values.ValueClass = prometheus_client.values.get_value_class()  # type: ignore[no-untyped-call]  # by the environment
     ctypes.CDLL(None).prctl(_PR_SET_NAME, NAMES[module].encode())
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_IGN)  # as Python does when it begins
@@ -143,7 +143,7 @@ def _acknowledge_early() -> None:
     def commit(self: WriterClient, commit: Any) -> Deferred[CommitResult]:
         if commit.partition == keys.ROOT:
             return honest(self, commit)
-        reactor.callLater(0.05, lambda: honest(self, commit).addErrback(lambda _: None))  # type: ignore[attr-defined]
+        reactor.callLater(0.05, lambda: honest(self, commit).addErrback(lambda _: None))
         return succeed(CommitResult.OK)
 
     WriterClient.commit = commit  # type: ignore[method-assign]

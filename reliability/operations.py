@@ -131,7 +131,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "overwrite by small": Operation(lambda s: s.do("PUT", KEY, LARGE), lambda s: s.dare("PUT", KEY, OTHER_SMALL)),
     "delete": Operation(lambda s: s.do("PUT", KEY, LARGE), lambda s: s.dare("DELETE", KEY)),
     "delete several": Operation(_both, lambda s: s.delete_both(), lambda s: [KEY, OTHER]),  # each for itself
-    "copy": Operation(_copyable, lambda s: s.dare("PUT", KEY, **{"x-amz-copy-source": f"/{BUCKET}/other"})),
+    "copy": Operation(_copyable, lambda s: s.dare("PUT", KEY, None, **{"x-amz-copy-source": f"/{BUCKET}/other"})),
     "upload part": Operation(
         _with_upload, lambda s: s.dare("PUT", f"{s.uploading}&partNumber=1", LARGE), _upload_and_key
     ),

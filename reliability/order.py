@@ -56,10 +56,12 @@ class Order:
         """What is out of order."""
         self._follow(*(_FILE_STEPS if large else ()), *_INDEX_STEPS)
         last = max(self._find(_INDEX_WRITES, _INDEX), key=lambda event: event.began, default=None)
-        written_and_left = last is not None and not last.text.startswith(tuple(self._synchronous))
+        if last is None:
+            return self.faults
+        written_and_left = not last.text.startswith(tuple(self._synchronous))
         if written_and_left and not any(event.began > last.ended for event in self._find(_SYNCS, _INDEX)):
             self.faults.append("the index is written to after its sync")
-        if last is not None and any(last.ended > event.began for event in self._find(_ANSWERS, _OK)):
+        if any(last.ended > event.began for event in self._find(_ANSWERS, _OK)):
             self.faults.append("the index is written to after the answer")
         return self.faults
 

@@ -27,7 +27,6 @@ BUCKET = "bucket"
 
 _CODE = Path(aisobj.__file__).parent.parent
 _PROGRAM = Path(forking.__file__)
-_FSCK = Path(__file__).parent.parent / "tests" / "fsck.py"
 _LISTENING = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
 
 
@@ -51,7 +50,7 @@ class Forker:
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(START_SECONDS)
         command = [sys.executable, "-m", "reliability.forking"]
-        self._process = subprocess.Popen(command, stdin=theirs, env=environment())
+        self._process = subprocess.Popen(command, stdin=theirs.fileno(), env=environment())
         theirs.close()
 
     def fork(self, command: list[str], cwd: Path, log: IO[bytes]) -> int:
@@ -230,8 +229,11 @@ def _gone(descriptor: int, seconds: float) -> bool:
 
 def check_data(data: Path, *, crashed: bool = False) -> list[str]:
     """The faults of the data directory of a server that does not run, found by the project's own checker."""
-    command = [sys.executable, str(_FSCK), str(data), *(["--crashed"] if crashed else [])]
+    command = [sys.executable, "-m", "aisobj.tools", "--data", str(data), "fsck", "--deep", "--json"]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600, check=False)
-    faults = [] if done.returncode == 0 else (done.stdout + done.stderr).splitlines()
+    if done.returncode not in (0, 1):  # it could not look
+        return [f"fsck ended with status {done.returncode}", *done.stderr.splitlines()]
+    report = json.loads(done.stdout)
+    faults: list[str] = report["faults"] + ([] if crashed else report["left_by_crash"])
     # Making a bucket takes two commits. Where the second one is lost or fails, a row stays that no name leads to.
     return [fault for fault in faults if not fault.endswith(" has no name")]
