@@ -5,7 +5,6 @@ A backup is one moment of the index. It holds the small objects and the records 
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from aisobj.errors import FormatError, StorageError
 from aisobj.model import Format
 from aisobj.storage import keys, records
 from aisobj.storage.index_reader import IndexReader
-from aisobj.storage.quarantine import sync_directory
+from aisobj.storage.syncing import sync_directory, sync_file
 
 #: In the data directory.
 DIRECTORY = "backups"
@@ -119,12 +118,3 @@ def swap_index(data: Path, fresh: Path) -> Path | None:
     fresh.rename(index)
     sync_directory(data)
     return replaced
-
-
-def sync_file(path: Path) -> None:
-    """Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

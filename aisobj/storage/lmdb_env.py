@@ -11,7 +11,6 @@ that file, not even to sync it. It says who reads which snapshot and holds nothi
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from typing import Final
 import lmdb
 
 from aisobj.errors import FormatError, StorageError
+from aisobj.storage.syncing import sync_directory
 
 #: bytes of address space, the same in every process; the file grows only as it is used
 MAP_SIZE: Final = 1 << 40
@@ -64,8 +64,8 @@ def open_environment(path: Path, *, sync: bool, map_size: int = MAP_SIZE) -> lmd
     if fresh and sync:
         try:
             environment.sync(True)
-            _sync_directory(path)
-            _sync_directory(path.parent)
+            sync_directory(path)
+            sync_directory(path.parent)
         except (lmdb.Error, OSError) as error:
             environment.close()
             raise StorageError(f"the index {path} cannot be made: {error}") from error
@@ -80,11 +80,3 @@ def settle(environment: lmdb.Environment) -> None:
     call this first.
     """
     environment.sync(True)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

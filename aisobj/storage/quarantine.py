@@ -20,6 +20,7 @@ from pathlib import Path
 from xxhash import xxh3_64_hexdigest
 
 from aisobj.storage.blob_format import blob_path
+from aisobj.storage.syncing import sync_directory
 
 NAME = "quarantine"
 BLOB = "blob"
@@ -101,12 +102,3 @@ def replace_file(path: str, content: bytes) -> None:
     finally:
         os.close(descriptor)
     os.rename(temporary, path)
-
-
-def sync_directory(path: Path | str) -> None:
-    """Make the names in a directory durable. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
