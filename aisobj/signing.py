@@ -103,12 +103,14 @@ def canonical_request(
     return b"\n".join((method, path, query, *header_lines, b"", signed_headers, payload))
 
 
-def string_to_sign(amz_date: bytes, scope: bytes, canonical: bytes) -> bytes:
+def string_to_sign(amz_date: bytes, scope: bytes, canonical: bytes | None = None) -> bytes:
     """
     :param amz_date: ``20130524T000000Z``.
     :param scope: ``20130524/us-east-1/s3/aws4_request``.
+    :param canonical: from :func:`canonical_request`; None for all that precedes its hash.
     """
-    return b"\n".join((ALGORITHM, amz_date, scope, hashlib.sha256(canonical).hexdigest().encode("ascii")))
+    digest = b"" if canonical is None else hashlib.sha256(canonical).hexdigest().encode("ascii")
+    return b"\n".join((ALGORITHM, amz_date, scope, digest))
 
 
 @lru_cache(maxsize=MAX_SIGNING_KEYS)

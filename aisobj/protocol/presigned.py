@@ -21,11 +21,10 @@ from aisobj.protocol.signing import (
     Mechanism,
     PayloadMode,
     SignedRequest,
-    parse_amz_date,
     payload_mode,
     server_time,
 )
-from aisobj.protocol.sigv4 import Claim, Malformed, check_scope_date, split_credential, verify_claim
+from aisobj.protocol.sigv4 import Malformed, Signed, read_claim, verify_claim
 
 MAX_EXPIRES = 7 * 24 * 3600
 
@@ -42,7 +41,14 @@ _REQUIRED = (
 #: Parameters that say something to the verifier, so that each may be there only once.
 _PARAMETERS = (*_REQUIRED, b"X-Amz-Content-Sha256", b"X-Amz-Security-Token")
 
-_CREDENTIAL = Malformed("AuthorizationQueryParametersError", "Error parsing the X-Amz-Credential parameter; ")
+_WRONG = Malformed(
+    "AuthorizationQueryParametersError",
+    "Error parsing the X-Amz-Credential parameter; ",
+    (
+        "AuthorizationQueryParametersError",
+        "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"",
+    ),
+)
 
 #: The parameters of the signature and no others, in canonical form and in one of the orders that SDKs write: what they
 #: make of a request without parameters of its own.
@@ -83,8 +89,14 @@ def verify_plain(
         return None
     expires = before or after
     query = _CANONICAL % (credential, amz_date, expires, signed_headers)
-    parameters = credential, amz_date, expires, signed_headers, signature
-    return _verify(request, fields, parameters, None, query, credentials, now, region, prefix, only_signature=True)
+    claim = read_claim(_decode(credential), amz_date, _decode(signed_headers), region, _WRONG)
+    _check_expiry(claim.seconds, expires, now)
+    payload = fields.get(SHA256_HEADER)
+    mode = PayloadMode.UNSIGNED if payload is None else payload_mode(payload)
+    token = fields.get(b"x-amz-security-token")
+    payload = _UNSIGNED_PAYLOAD if payload is None else payload
+    signed = Signed(signature, payload, mode, token, Mechanism.V4_QUERY, True)
+    return verify_claim(request, fields, query, claim, signed, credentials, prefix)
 
 
 def verify(
@@ -106,61 +118,23 @@ def verify(
     if values[b"X-Amz-Algorithm"] != signing.ALGORITHM:
         _malformed_query('X-Amz-Algorithm only supports "AWS4-HMAC-SHA256"')
     query = signing.canonical_query([pair for pair in pairs if pair[0] != _SIGNATURE])
-    parameters = (
-        values[b"X-Amz-Credential"],
+    claim = read_claim(
+        _decode(values[b"X-Amz-Credential"]),
         values[b"X-Amz-Date"],
-        values[b"X-Amz-Expires"],
-        values[b"X-Amz-SignedHeaders"],
-        values[_SIGNATURE],
+        _decode(values[b"X-Amz-SignedHeaders"]),
+        region,
+        _WRONG,
     )
-    return _verify(request, fields, parameters, values, query, credentials, now, region, prefix)
-
-
-def _verify(
-    request: SignedRequest,
-    fields: Mapping[bytes, bytes],
-    parameters: tuple[bytes, bytes, bytes, bytes, bytes],
-    others: Mapping[bytes, bytes] | None,
-    query: bytes,
-    credentials: Credentials,
-    now: float,
-    region: str | None,
-    prefix: bytes,
-    only_signature: bool = False,
-) -> Authenticated:
-    """
-    :param parameters: credential, date, expiry, signed headers, signature, still encoded; only the credential and the
-        list of headers have what needs that.
-    :param others: all parameters, None if there are no others.
-    :param query: the canonical query without the signature.
-    """
-    credential, amz_date, expires, signed_headers, signature = parameters
-    access_key, date, claimed_region, scope = split_credential(_decode(credential), region, _CREDENTIAL)
-    claimed = parse_amz_date(amz_date)
-    if claimed is None:
-        _malformed_query("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
-    check_scope_date(date, amz_date, _CREDENTIAL)
-    _check_expiry(claimed, expires, now)
-    payload, token = fields.get(SHA256_HEADER), fields.get(b"x-amz-security-token")
-    if others is not None:
-        in_query = others.get(b"X-Amz-Content-Sha256", payload)
-        if payload is not None and in_query != payload:
-            _malformed_query("X-Amz-Content-Sha256 and the header x-amz-content-sha256 must be the same")
-        payload = in_query
-        token = others.get(b"X-Amz-Security-Token", token)
+    _check_expiry(claim.seconds, values[b"X-Amz-Expires"], now)
+    in_header = fields.get(SHA256_HEADER)
+    payload = values.get(b"X-Amz-Content-Sha256", in_header)
+    if in_header is not None and payload != in_header:
+        _malformed_query("X-Amz-Content-Sha256 and the header x-amz-content-sha256 must be the same")
     mode = PayloadMode.UNSIGNED if payload is None else payload_mode(payload)
-    claim = Claim(
-        access_key,
-        date,
-        claimed_region,
-        scope,
-        amz_date,
-        _decode(signed_headers),
-        signature,
-        _UNSIGNED_PAYLOAD if payload is None else payload,
-    )
-    mechanism = Mechanism.V4_QUERY
-    return verify_claim(request, fields, query, claim, credentials, token, prefix, mechanism, mode, only_signature)
+    token = values.get(b"X-Amz-Security-Token", fields.get(b"x-amz-security-token"))
+    payload = _UNSIGNED_PAYLOAD if payload is None else payload
+    signed = Signed(values[_SIGNATURE], payload, mode, token, Mechanism.V4_QUERY)
+    return verify_claim(request, fields, query, claim, signed, credentials, prefix)
 
 
 def _presigned_parameters(pairs: Sequence[signing.Pair]) -> dict[bytes, bytes]:
@@ -212,4 +186,4 @@ def _check_expiry(claimed: int, expires: bytes, now: float) -> None:
 
 
 def _malformed_query(problem: str) -> NoReturn:
-    raise S3Error(_CREDENTIAL.code, problem)
+    raise S3Error(_WRONG.code, problem)

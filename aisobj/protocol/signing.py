@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_tz
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NoReturn
 
 import msgspec
 
@@ -46,6 +45,8 @@ class PayloadMode(enum.StrEnum):
     STREAMING_UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
     MISSING = "MISSING"  #: nothing is said
 
+    __hash__ = str.__hash__  # Enum's own is a function in Python, and every request looks its mode up
+
 
 class Mechanism(enum.StrEnum):
     """Where a signature is, and of which version."""
@@ -54,6 +55,8 @@ class Mechanism(enum.StrEnum):
     V4_QUERY = "v4 query"
     V2_HEADER = "v2 header"
     V2_QUERY = "v2 query"
+
+    __hash__ = str.__hash__
 
 
 _STREAMING = (
@@ -198,9 +201,8 @@ def server_time(seconds: float) -> str:
     return iso8601(int(seconds) * NANOSECONDS)
 
 
-def no_date() -> NoReturn:
-    """:raises S3Error: AccessDenied, in AWS's words."""
-    raise S3Error("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header")
+#: Code and text, AWS's words, where a header's signature comes without a date that can be read.
+NO_DATE = "AccessDenied", "AWS authentication requires a valid Date or x-amz-date header"
 
 
 def text(value: bytes) -> str:

@@ -16,6 +16,7 @@ from aisobj import signing
 from aisobj.errors import S3Error
 from aisobj.protocol.credentials import Credentials
 from aisobj.protocol.signing import (
+    NO_DATE,
     SHA256_HEADER,
     Authenticated,
     Mechanism,
@@ -24,7 +25,6 @@ from aisobj.protocol.signing import (
     check_allowed,
     check_skew,
     find_user,
-    no_date,
     parse_amz_date,
     parse_date_header,
     payload_mode,
@@ -114,7 +114,7 @@ def verify_header(
         as_sent = date
     claimed = parse_date_header(as_sent) or parse_amz_date(as_sent)
     if claimed is None:
-        no_date()
+        raise S3Error(*NO_DATE)
     check_skew(claimed, as_sent, now)
     amz = _amz_headers(fields, pairs)
     head = (request.method, fields.get(b"content-md5", b""), fields.get(b"content-type", b""), date)

@@ -7,7 +7,9 @@ Sources: AWS "Authenticating Requests: Using the Authorization Header"
 
 from __future__ import annotations
 
+import hashlib
 import hmac
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, NoReturn
@@ -18,6 +20,7 @@ from aisobj import signing
 from aisobj.errors import S3Error
 from aisobj.protocol.credentials import Credentials
 from aisobj.protocol.signing import (
+    NO_DATE,
     SHA256_HEADER,
     Authenticated,
     ChunkSigner,
@@ -27,7 +30,6 @@ from aisobj.protocol.signing import (
     check_allowed,
     check_skew,
     find_user,
-    no_date,
     parse_amz_date,
     parse_date_header,
     payload_mode,
@@ -43,22 +45,60 @@ class Malformed(NamedTuple):
 
     code: str
     prefix: str
+    date: tuple[str, str]  #: code and text for a date that cannot be read
 
 
-_HEADER = Malformed("AuthorizationHeaderMalformed", "The authorization header is malformed; ")
+_HEADER = Malformed("AuthorizationHeaderMalformed", "The authorization header is malformed; ", NO_DATE)
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
-    """What a request says about its own signature."""
+    """What a request says about its own signature, without what is another one each time: see :func:`read_claim`."""
 
     access_key: bytes
     date: bytes  #: of the scope: ``20130524``
     region: bytes
     scope: bytes  #: ``20130524/us-east-1/s3/aws4_request``
     amz_date: bytes  #: ``20130524T000000Z``
+    seconds: int  #: the same, since the epoch
     signed_headers: bytes
+    names: tuple[bytes, ...]  #: of ``signed_headers``, in order
+    named: frozenset[bytes]  #: the same, if ``host`` is among them; empty if not, as then the claim is wrong
+    to_sign: bytes  #: the string to sign, up to the hash
+
+
+@lru_cache(maxsize=256)
+def read_claim(credential: bytes, amz_date: bytes, signed_headers: bytes, region: str | None, wrong: Malformed) -> Claim:
+    """All that can be told of a claim without a clock and without knowing the user.
+
+    Kept, since a client signs with the same words again and again (for a second in a header, with one time for many
+    URLs); what is refused is not. Whether a signature was right is never kept.
+
+    :param credential: and ``signed_headers``, decoded.
+    :param region: the only one that is right, None for any.
+    :raises S3Error: ``wrong``.
+    """
+    access_key, date, claimed_region, scope = _split_credential(credential, region, wrong)
+    seconds = parse_amz_date(amz_date)
+    if seconds is None:
+        raise S3Error(*wrong.date)
+    _check_scope_date(date, amz_date, wrong)
+    names = tuple(signed_headers.split(b";"))
+    named = frozenset(names) if b"host" in names else frozenset()
+    to_sign = signing.string_to_sign(amz_date, scope)
+    return Claim(
+        access_key, date, claimed_region, scope, amz_date, seconds, signed_headers, names, named, to_sign
+    )
+
+
+class Signed(msgspec.Struct, frozen=True, gc=False):
+    """What else a request says about its signature."""
+
     signature: bytes
     payload: bytes  #: the last line of the canonical request
+    mode: PayloadMode  #: what that means
+    token: bytes | None  #: ``x-amz-security-token``
+    mechanism: Mechanism
+    only_signature: bool = False  #: as :class:`aisobj.protocol.signing.Authenticated` has it
 
 
 def verify_header(
@@ -78,23 +118,20 @@ def verify_header(
     :param fields: from :func:`aisobj.protocol.signing.merge_headers`.
     :param pairs: from :func:`aisobj.signing.canonical_pairs`.
     """
-    parts = _split_authorization(fields[b"authorization"])
-    access_key, date, claimed_region, scope = split_credential(parts[b"Credential"], region, _HEADER)
-    claimed, amz_date = _header_date(fields)
-    check_scope_date(date, amz_date, _HEADER)
-    check_skew(claimed, amz_date, now)
+    credential, signed_headers, signature = _split_authorization(fields[b"authorization"])
+    amz_date = fields.get(b"x-amz-date")
+    if amz_date is None:
+        amz_date = _date_header(fields)
+    claim = read_claim(credential, amz_date, signed_headers, region, _HEADER)
+    check_skew(claim.seconds, amz_date, now)
     payload = fields.get(SHA256_HEADER)
     if payload is None:
         if require_sha_header:
             raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
         payload = _EMPTY_SHA256
-    claim = Claim(
-        access_key, date, claimed_region, scope, amz_date, parts[b"SignedHeaders"], parts[b"Signature"], payload
-    )
-    mode = payload_mode(payload)
     token = fields.get(b"x-amz-security-token")
-    query = signing.canonical_query(pairs)
-    return verify_claim(request, fields, query, claim, credentials, token, prefix, Mechanism.V4_HEADER, mode)
+    signed = Signed(signature, payload, payload_mode(payload), token, Mechanism.V4_HEADER)
+    return verify_claim(request, fields, signing.canonical_query(pairs), claim, signed, credentials, prefix)
 
 
 def verify_claim(
@@ -102,49 +139,44 @@ def verify_claim(
     fields: Mapping[bytes, bytes],
     query: bytes,
     claim: Claim,
+    signed: Signed,
     credentials: Credentials,
-    token: bytes | None,
     prefix: bytes,
-    mechanism: Mechanism,
-    mode: PayloadMode,
-    only_signature: bool = False,
 ) -> Authenticated:
     """Check the signature itself, which both mechanisms have in common.
 
     :param query: from :func:`aisobj.signing.canonical_query`, without the signature.
     :raises S3Error: whatever is wrong.
     """
-    principal, secret = find_user(credentials, claim.access_key, token)
-    names, named = _signed_headers(claim.signed_headers)
-    _check_signed(fields, named)
+    principal, secret = find_user(credentials, claim.access_key, signed.token)
+    if not (claim.named and claim.named.issuperset(fields)):
+        _check_signed(fields, claim.names)
     key = signing.signing_key(secret, claim.date, claim.region)
-    _check_signature(request, fields, names, query, claim, key, prefix)
+    # A header that is named but not there counts as an empty one: HTTP libraries drop those. Its value is trimmed as
+    # signing.canonical_value does it.
+    lines = [b"%b:%b" % (name, b" ".join(fields.get(name, b"").split())) for name in claim.names]
+    path = signing.canonical_path(request.path)
+    canonical = signing.canonical_request(request.method, path, query, lines, claim.signed_headers, signed.payload)
+    if not _is_signed(canonical, claim, signed, key):
+        _check_other_forms(request, path, query, lines, claim, signed, key, prefix, canonical)
+    mode, mechanism = signed.mode, signed.mechanism
     check_allowed(mechanism, mode)
     chunk_signer = None
     if mode is PayloadMode.STREAMING_SIGNED or mode is PayloadMode.STREAMING_SIGNED_TRAILER:
-        chunk_signer = ChunkSigner(key, claim.amz_date, claim.scope, claim.signature)
-    payload_sha256 = claim.payload.decode("ascii").lower() if mode is PayloadMode.SIGNED else None
+        chunk_signer = ChunkSigner(key, claim.amz_date, claim.scope, signed.signature)
+    payload_sha256 = signed.payload.decode("ascii").lower() if mode is PayloadMode.SIGNED else None
     return Authenticated(
-        principal, mode, payload_sha256, chunk_signer, 4, mechanism is Mechanism.V4_QUERY, only_signature
+        principal, mode, payload_sha256, chunk_signer, 4, mechanism is Mechanism.V4_QUERY, signed.only_signature
     )
 
 
-@lru_cache(maxsize=64)  # a client signs the same headers again and again
-def _signed_headers(value: bytes) -> tuple[tuple[bytes, ...], frozenset[bytes]]:
-    """The names in ``SignedHeaders``, in order and as a set."""
-    names = tuple(value.split(b";"))
-    return names, frozenset(names)
-
-
-def _check_signed(fields: Mapping[bytes, bytes], signed: frozenset[bytes]) -> None:
+def _check_signed(fields: Mapping[bytes, bytes], signed: Sequence[bytes]) -> None:
     """``host`` and every ``x-amz-*`` must be signed: else who has a presigned URL could add what it does not grant.
 
     ``x-amz-content-sha256`` need not be named (AWS does not ask for it either): it is the last line that is signed.
 
     :raises S3Error: AccessDenied.
     """
-    if b"host" in signed and signed.issuperset(fields):
-        return
     missing = [name for name in fields if name not in signed and name.startswith(b"x-amz-") and name != SHA256_HEADER]
     if b"host" not in signed:
         missing.append(b"host")
@@ -156,40 +188,41 @@ def _check_signed(fields: Mapping[bytes, bytes], signed: frozenset[bytes]) -> No
         )
 
 
-def _check_signature(
+def _is_signed(canonical: bytes, claim: Claim, signed: Signed, key: bytes) -> bool:
+    to_sign = claim.to_sign + hashlib.sha256(canonical).hexdigest().encode("ascii")
+    return hmac.compare_digest(signing.sign(key, to_sign), signed.signature)
+
+
+def _check_other_forms(
     request: SignedRequest,
-    fields: Mapping[bytes, bytes],
-    names: Sequence[bytes],
+    path: bytes,
     query: bytes,
+    lines: list[bytes],
     claim: Claim,
+    signed: Signed,
     key: bytes,
     prefix: bytes,
+    on_wire: bytes,
 ) -> None:
-    """:raises S3Error: SignatureDoesNotMatch, with what we would have signed."""
-    # A header that is named but not there counts as an empty one: HTTP libraries drop those.
-    lines = [name + b":" + signing.canonical_value(fields.get(name, b"")) for name in names]
-    path = signing.canonical_path(request.path)
-    method, signed_headers, payload = request.method, claim.signed_headers, claim.payload
-    on_wire = signing.canonical_request(method, path, query, lines, signed_headers, payload)
-    if _is_signed(on_wire, claim, key):
-        return
-    where = names.index(b"host")
+    """
+    :param on_wire: the canonical request, whose signature is another one.
+    :raises S3Error: SignatureDoesNotMatch, with what we would have signed.
+    """
+    where = claim.names.index(b"host")
     for host, other_path in _other_forms(lines[where].removeprefix(b"host:"), path, prefix):
         lines[where] = b"host:" + host
-        if _is_signed(signing.canonical_request(method, other_path, query, lines, signed_headers, payload), claim, key):
+        canonical = signing.canonical_request(
+            request.method, other_path, query, lines, claim.signed_headers, signed.payload
+        )
+        if _is_signed(canonical, claim, signed, key):
             return
     raise S3Error(
         "SignatureDoesNotMatch",
         AWSAccessKeyId=text(claim.access_key),
-        StringToSign=text(signing.string_to_sign(claim.amz_date, claim.scope, on_wire)),
-        SignatureProvided=text(claim.signature),
+        StringToSign=text(claim.to_sign) + hashlib.sha256(on_wire).hexdigest(),
+        SignatureProvided=text(signed.signature),
         CanonicalRequest=text(on_wire),
     )
-
-
-def _is_signed(canonical: bytes, claim: Claim, key: bytes) -> bool:
-    to_sign = signing.string_to_sign(claim.amz_date, claim.scope, canonical)
-    return hmac.compare_digest(signing.sign(key, to_sign), claim.signature)
 
 
 def _other_forms(host: bytes, path: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -211,25 +244,26 @@ def _other_forms(host: bytes, path: bytes, prefix: bytes) -> Iterator[tuple[byte
         yield host + prefix + b"/" + bucket, b"/" + key  # s3cmd, host_bucket = HOST:PORT/s3/%(bucket)s
 
 
-def _header_date(fields: Mapping[bytes, bytes]) -> tuple[int, bytes]:
-    """Seconds since the epoch, and the same as ``20130524T000000Z``: from ``x-amz-date``, else from ``Date``.
-
-    :raises S3Error: AccessDenied if there is none, or it cannot be read.
-    """
-    amz_date = fields.get(b"x-amz-date")
-    if amz_date is not None:
-        claimed = parse_amz_date(amz_date)
-    else:
-        amz_date = fields.get(b"date", b"")
-        claimed = parse_amz_date(amz_date)
-        if claimed is None and (claimed := parse_date_header(amz_date)) is not None:
-            amz_date = _format_amz_date(claimed)
-    if claimed is None:
-        no_date()
-    return claimed, amz_date
+def _date_header(fields: Mapping[bytes, bytes]) -> bytes:
+    """``Date`` as ``20130524T000000Z``, where there is no ``x-amz-date``; as it is if it cannot be read."""
+    date = fields.get(b"date", b"")
+    if parse_amz_date(date) is None and (seconds := parse_date_header(date)) is not None:
+        return _format_amz_date(seconds)
+    return date
 
 
-def _split_authorization(value: bytes) -> Mapping[bytes, bytes]:
+#: As SDKs write it.
+_plain_authorization = re.compile(
+    rb"AWS4-HMAC-SHA256 Credential=([^\s,=]++), ?SignedHeaders=([^\s,=]++), ?Signature=([^\s,=]++)"
+).fullmatch
+
+
+def _split_authorization(value: bytes) -> tuple[bytes, bytes, bytes]:
+    """Credential, SignedHeaders, Signature."""
+    match = _plain_authorization(value)
+    if match is not None:
+        credential, signed_headers, signature = match.groups()
+        return credential, signed_headers, signature
     parts = {}
     for piece in value[len(signing.ALGORITHM) :].split(b","):
         name, _, content = piece.strip().partition(b"=")
@@ -238,17 +272,16 @@ def _split_authorization(value: bytes) -> Mapping[bytes, bytes]:
         parts[name] = content
     if not (parts.get(b"Credential") and parts.get(b"SignedHeaders") and parts.get(b"Signature")):
         _malformed_header("it requires three components: Credential, SignedHeaders, and Signature.")
-    return parts
+    return parts[b"Credential"], parts[b"SignedHeaders"], parts[b"Signature"]
 
 
-@lru_cache(maxsize=256)  # the same users come again and again; what is refused is not kept
-def split_credential(credential: bytes, region: str | None, malformed: Malformed) -> tuple[bytes, bytes, bytes, bytes]:
+def _split_credential(credential: bytes, region: str | None, malformed: Malformed) -> tuple[bytes, bytes, bytes, bytes]:
     """
     :param region: the only one that is right, None for any.
     :return: access key, date, region, scope.
     :raises S3Error: ``malformed``.
     """
-    code, prefix = malformed
+    code, prefix, _ = malformed
     access_key, _, scope = credential.partition(b"/")
     parts = scope.split(b"/")
     if not access_key or len(parts) != 4:
@@ -265,7 +298,7 @@ def split_credential(credential: bytes, region: str | None, malformed: Malformed
     return access_key, date, claimed_region, scope
 
 
-def check_scope_date(date: bytes, amz_date: bytes, malformed: Malformed) -> None:
+def _check_scope_date(date: bytes, amz_date: bytes, malformed: Malformed) -> None:
     """:raises S3Error: ``malformed``."""
     if amz_date[:8] != date:
         raise S3Error(
