@@ -248,6 +248,12 @@ _SIGV2 = frozenset({"AWSAccessKeyId", "Signature", "Expires", "content-type", "c
 _looks_like_sub_resource = re.compile(r"[A-Za-z][A-Za-z-]*").fullmatch
 
 
+def plain(level: Level) -> Mapping[bytes, Operation]:
+    """Method -> the implemented operation of a request that has nothing in its query; none that a header can change."""
+    methods = _BY_LEVEL[level][""].items()
+    return {method: each for method, each in methods if each.implemented and each.name not in _COPIES}
+
+
 def find(level: Level, method: bytes, query: Query, header: HeaderGetter) -> Operation:
     """The operation that a request names, implemented or not: the label of metrics and of the access log.
 

@@ -98,6 +98,7 @@ class Guard:
 
     refused: tuple[bytes, ...]
     choices: tuple[tuple[bytes, _Choice], ...]
+    names: frozenset[bytes]  #: of both: a request with none of them passes
 
     def check(self, header: Callable[[bytes], bytes | None]) -> None:
         """Raise NotImplemented (or the choice's own code) if a header asks for what we do not have.
@@ -118,7 +119,7 @@ def guard(operation: str) -> Guard:
     """The guard of an operation, by S3's name; one that refuses nothing for others."""
     refused = tuple(name.encode() for name in _REFUSED.get(operation, ()))
     choices = tuple((name.encode(), choice) for name, choice in _CHOICES.get(operation, {}).items())
-    return Guard(refused, choices)
+    return Guard(refused, choices, frozenset((*refused, *(name for name, _ in choices))))
 
 
 #: In a query these do not change what is done. A checksum there is that of the empty body which the SDK saw when it

@@ -118,6 +118,7 @@ class S3Resource(OperationResource):
     """Base of the service, a bucket and an object."""
 
     level: Level
+    plain: Mapping[bytes, Operation]  #: of the level, from ``protocol.operations.plain``
     handlers: Mapping[str, Handler]
 
     def __init__(self, context: Context, bucket_name: str = "", key: bytes = b"") -> None:
@@ -130,9 +131,12 @@ class S3Resource(OperationResource):
         request.bucket, request.key = self.bucket_name, self.key
         auth = self.context.authenticator.authenticate(request)
         query = EMPTY if auth.only_signature else parse_query(request.query)
-        operation = find(self.level, request.method, query, request.header)
+        operation = self.plain.get(request.method) if query is EMPTY else None
+        if operation is None:
+            operation = find(self.level, request.method, query, request.header)
         request.operation = operation.name
-        admit(operation, query, request.header)
+        if query is not EMPTY or not request.has_none_of(operation.guard.names) or not operation.implemented:
+            admit(operation, query, request.header)
         self.check_names(request)
         call = Call(self.context, request, auth, query, operation, self.bucket_name, self.key)
         running = self.handlers[operation.name](call)

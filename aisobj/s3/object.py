@@ -11,7 +11,7 @@ from aisobj.errors import BlobMissing, S3Error
 from aisobj.model import Attributes, Body, ObjectRecord
 from aisobj.protocol.conditions import Outcome, ReadConditions, WritePrecondition, parse_date, parse_range, resolve
 from aisobj.protocol.metadata import parse_object_headers, response_headers, response_overrides
-from aisobj.protocol.operations import Level
+from aisobj.protocol.operations import Level, plain
 from aisobj.protocol.query import EMPTY
 from aisobj.s3 import multipart
 from aisobj.s3.answers import Headers, checksum_headers, read_headers, write_headers
@@ -24,6 +24,9 @@ from aisobj.storage.interfaces import Owner
 from aisobj.storage.objects import Found
 from aisobj.web.download import send_found
 from aisobj.web.upload import receive
+
+#: With none of these a read is of the whole object, without its checksum.
+_CHOOSE = frozenset((b"range", b"x-amz-checksum-mode"))
 
 #: How often a reader whose blobs were replaced under it looks again.
 _READ_ATTEMPTS = 5
@@ -67,6 +70,9 @@ def _send(call: Call) -> Deferred[None] | None:
         if outcome is Outcome.NOT_MODIFIED:
             request.respond(304, headers)
             return None
+    if query is EMPTY and request.has_none_of(_CHOOSE):
+        headers += response_headers(record.content_type, record.headers)
+        return send_found(request, store, found, 200, headers, 0, record.size)
     overrides = response_overrides(query, signed=_is_signed(call)) if query is not EMPTY else {}
     headers += response_headers(record.content_type, record.headers, overrides)
     status, offset, length = _select(call, found, headers)
@@ -171,6 +177,7 @@ class ObjectResource(S3Resource):
     """``/s3/BUCKET/KEY``: the key is opaque, so there is nothing below."""
 
     level = Level.OBJECT
+    plain = plain(Level.OBJECT)
     handlers = {
         "GetObject": get_object,
         "HeadObject": get_object,

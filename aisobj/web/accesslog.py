@@ -111,11 +111,7 @@ def _atomic(data: bytes) -> Iterator[bytes]:
 
 
 def _line(request: Request, time: str, seconds: float) -> str:
-    uri = request.uri.decode("latin-1")
-    if request.query:
-        uri = _redacted(uri)
-    if not uri.isascii() or not uri.isprintable() or '"' in uri or "\\" in uri:
-        uri = _text(uri)
+    uri = _target(request.uri)
     version = "1.1" if request.http11 else "1.0"
     size = request.bytes_out
     return (
@@ -134,9 +130,22 @@ def _key(key: bytes | None) -> str:
     return quote_from_bytes(key) if key.translate(None, _PLAIN_KEY) else key.decode("ascii")
 
 
-#: How SDKs begin the query of a presigned URL, and its last parameter.
-_CREDENTIAL: Final = "?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential="
-_SIGNATURE: Final = "&X-Amz-Signature="
+#: A target that needs no thought: no query, or one of a presigned URL as SDKs write it, whose secrets are left out of
+#: the groups; nothing but printable ASCII without ``"`` and ``\\``.
+_plain_target: Final = re.compile(
+    rb"([!#->@-[\]-~]*+)"
+    rb"(?:(\?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=)[!#-%'-[\]-~]*+"
+    rb"((?:&X-Amz-(?:Date|Expires|SignedHeaders)=[!#-%'-[\]-~]*+)*+&X-Amz-Signature=)[!#-%'-[\]-~]*+)?+"
+).fullmatch
+
+
+def _target(uri: bytes) -> str:
+    """The request's target for within quotes, without secrets."""
+    match = _plain_target(uri)
+    if match is None:
+        return _text(_redacted(uri.decode("latin-1")))
+    path, credential, signature = match.groups()
+    return (path if credential is None else b"%b%b-%b-" % (path, credential, signature)).decode("ascii")
 
 
 def _redacted(uri: str) -> str:
@@ -144,21 +153,9 @@ def _redacted(uri: str) -> str:
     path, mark, query = uri.partition("?")
     if not mark:
         return uri
-    # What is secret in most presigned URLs is where SDKs put it, and what is between is the same in many.
-    begin, end = len(path) + len(_CREDENTIAL), uri.rfind(_SIGNATURE)
-    if uri.startswith(_CREDENTIAL, len(path)) and end > (middle := uri.find("&", begin)) > 0:
-        tail = end + len(_SIGNATURE)
-        if uri.find("&", tail) < 0:
-            return f"{uri[:begin]}-{_redacted_parameters(uri[middle:end])}{_SIGNATURE}-"
-    return f"{path}?{_redacted_parameters(query)}"
-
-
-@lru_cache(maxsize=256)
-def _redacted_parameters(query: str) -> str:
     parameters = [parameter.partition("=") for parameter in query.split("&")]
-    return "&".join(
-        [f"{name}=-" if mark and _is_secret(name) else f"{name}{mark}{value}" for name, mark, value in parameters]
-    )
+    redacted = [f"{name}=-" if mark and _is_secret(name) else f"{name}{mark}{value}" for name, mark, value in parameters]
+    return f"{path}?{'&'.join(redacted)}"
 
 
 @lru_cache(maxsize=256)

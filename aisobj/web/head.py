@@ -44,17 +44,16 @@ class Head:
     :ivar expects_continue: ``Expect: 100-continue`` on a request that has a body.
     """
 
-    __slots__ = ("expects_continue", "first", "headers", "http11", "keep_alive", "length", "method", "target")
+    length: int | None = 0
+    http11 = True
+    keep_alive = False
+    expects_continue = False
 
     def __init__(self, method: bytes = b"-", target: bytes = b"-") -> None:
         self.method = method
         self.target = target
         self.headers: RawHeaders = []
         self.first: dict[bytes, bytes] = {}
-        self.length: int | None = 0
-        self.http11 = True
-        self.keep_alive = False
-        self.expects_continue = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """httptools calls this; llhttp already dropped the blanks before the value."""
@@ -92,9 +91,10 @@ def parse_head(data: bytes, limits: Limits) -> Head:
         raise refusal("The request line is malformed.")
     method, target, version = line
     head = Head(method, target)
-    head.http11 = version == b"HTTP/1.1"
-    if not head.http11 and version != b"HTTP/1.0":
-        raise refusal("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+    if version != b"HTTP/1.1":
+        head.http11 = False
+        if version != b"HTTP/1.0":
+            raise refusal("Only HTTP/1.1 and HTTP/1.0 are spoken here.")
     _feed(head, data)
     if method in _NOT_OURS:
         raise refusal("The method is not allowed here.", "MethodNotAllowed")

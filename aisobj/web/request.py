@@ -93,8 +93,7 @@ class Request:
         self.started = started
         self.request_id = f"{_ID_PREFIX}{next(_id_numbers) & 0xFFFFFFFF:08X}"
         self.prepath: list[bytes] = []
-        segments = self.path.split(b"/")
-        del segments[0]
+        segments = self.path[1:].split(b"/")
         self.postpath = [unquote_to_bytes(segment) for segment in segments] if b"%" in self.path else segments
         self.header: Callable[[bytes], bytes | None] = head.first.get
         self.has_none_of: Callable[[AbstractSet[bytes]], bool] = head.first.keys().isdisjoint
