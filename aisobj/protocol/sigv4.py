@@ -67,7 +67,9 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 
 
 @lru_cache(maxsize=256)
-def read_claim(credential: bytes, amz_date: bytes, signed_headers: bytes, region: str | None, wrong: Malformed) -> Claim:
+def read_claim(
+    credential: bytes, amz_date: bytes, signed_headers: bytes, region: str | None, wrong: Malformed
+) -> Claim:
     """All that can be told of a claim without a clock and without knowing the user.
 
     Kept, since a client signs with the same words again and again (for a second in a header, with one time for many
@@ -85,9 +87,7 @@ def read_claim(credential: bytes, amz_date: bytes, signed_headers: bytes, region
     names = tuple(signed_headers.split(b";"))
     named = frozenset(names) if b"host" in names else frozenset()
     to_sign = signing.string_to_sign(amz_date, scope)
-    return Claim(
-        access_key, date, claimed_region, scope, amz_date, seconds, signed_headers, names, named, to_sign
-    )
+    return Claim(access_key, date, claimed_region, scope, amz_date, seconds, signed_headers, names, named, to_sign)
 
 
 class Signed(msgspec.Struct, frozen=True, gc=False):

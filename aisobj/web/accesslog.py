@@ -154,7 +154,9 @@ def _redacted(uri: str) -> str:
     if not mark:
         return uri
     parameters = [parameter.partition("=") for parameter in query.split("&")]
-    redacted = [f"{name}=-" if mark and _is_secret(name) else f"{name}{mark}{value}" for name, mark, value in parameters]
+    redacted = [
+        f"{name}=-" if mark and _is_secret(name) else f"{name}{mark}{value}" for name, mark, value in parameters
+    ]
     return f"{path}?{'&'.join(redacted)}"
 
 
