@@ -192,7 +192,7 @@ def main() -> None:
                 raise SystemExit(f"no such disk here: {why}")
             where = Path(tempfile.mkdtemp(dir=home))
             sync = not options.no_sync
-            program.report(run(forker, where, kind, states=options.states, seed=options.seed, sync=sync))
+            program.report(run(forker, where, kind, states=options.states, seed=options.seed, sync=sync), kind)
 
 
 if __name__ == "__main__":

@@ -199,10 +199,10 @@ def main() -> None:
     with program.running() as (options, home), Forker() as forker:
         if why := tracing.missing():
             raise SystemExit(f"cannot trace: {why}")
-        program.report(run(forker, home, sample=options.sample, seed=options.seed, only=options.only))
+        program.report(run(forker, home, sample=options.sample, seed=options.seed, only=options.only), "each fault")
         if why := filesystems.missing("ext4"):
             raise SystemExit(f"no ext4 here: {why}")
-        program.report(fill(forker, home / "full"))
+        program.report(fill(forker, home / "full"), "a full disk")
 
 
 if __name__ == "__main__":

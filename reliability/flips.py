@@ -14,16 +14,13 @@ Exit status: 0 as it must be; 1 something wrong was served; 2 this program saw n
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import http.client
-import json
 import os
 import random
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -31,6 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import lmdb
+
+from reliability.program import Program
 
 PROJECT = Path(__file__).parent.parent
 SECONDS = 60.0  #: far more than anything here takes
@@ -283,32 +282,22 @@ def _sample(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m reliability.flips", description=__doc__.split("\n\n")[0])
+    parser = Program("reliability.flips", __doc__.split("\n\n")[0])
     parser.add_argument("--objects", type=int, default=50)
     parser.add_argument("--flips", type=int, default=200_000, help="how many; 0: every byte of all")
-    parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--directory", type=Path, help="where to make a temporary directory; /dev/shm is fast")
     parser.add_argument("--unverified", action="store_true", help="negative control: this must find wrong answers")
-    options = parser.parse_args()
-    seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
-    print(f"seed {seed}", file=sys.stderr)
-    with tempfile.TemporaryDirectory(dir=options.directory) as home:
-        result = run(Path(home), options.objects, options.flips, seed, options.unverified)
+    with parser.running() as (options, home):
+        result = run(home, options.objects, options.flips, options.seed, options.unverified)
     noticed = sum(counted[REFUSED] + counted[CUT] for counted in result.verdicts.values())
-    document = {
-        "seed": seed,
+    measured = {
         "objects": result.objects,
         "flips": result.flips,
         "wrong": len(result.wrong),
         "noticed": noticed,
         "quarantined": result.quarantined,
-        "seconds": round(result.seconds, 1),
-        "by_kind": result.verdicts,
-        "examples": result.wrong[:10],
+        "verdicts": result.verdicts,
     }
-    print(json.dumps(document, indent=1))
-    if result.wrong:
-        return 1
+    parser.report((result.wrong, measured))
     return 0 if noticed else 2
 
 

@@ -105,7 +105,8 @@ def main() -> None:
             if why := missing(kind):
                 raise SystemExit(f"no {kind} here: {why}")
             sync, cuts, workers = not options.no_sync, options.cuts, options.workers
-            program.report(run(forker, home, kind, cuts=cuts, seed=options.seed, workers=workers, sync=sync))
+            verdict = run(forker, home, kind, cuts=cuts, seed=options.seed, workers=workers, sync=sync)
+            program.report(verdict, kind)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from server import ServerProcess, environment
 
 from aisobj.metrics import Gauges, Metrics
 from aisobj.options import Options
+from reliability import record
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -91,3 +92,27 @@ def test_the_unit_is_valid(tmp_path: Path) -> None:
     except FileNotFoundError:
         pytest.skip("systemd is not installed")
     assert (ended.returncode, ended.stdout + ended.stderr) == (0, "")
+
+
+def test_the_figures_of_the_reliability_page_are_those_that_were_recorded() -> None:
+    text = record.PAGE.read_text()
+    assert record.page(text, record.load()) == text
+
+
+@pytest.mark.parametrize(
+    "program", [path.stem for path in (ROOT / "reliability").glob("*.py") if "= Program(" in path.read_text()]
+)
+def test_every_program_shows_its_figures_on_the_reliability_page(program: str) -> None:
+    assert f"<!-- reliability.{program} -->" in record.PAGE.read_text()
+
+
+def test_a_recorded_figure_replaces_the_one_on_the_page() -> None:
+    result = {
+        "arguments": "--cuts 3", "seconds": 1234, "date": "2026-11-25", "revision": "abc1234",
+        "measured": {"seed": 12345, "ext4": {"cuts": 4000, "lost": 0}},
+    }  # fmt: skip
+    text = "| <!-- reliability.powercut -->what was<!-- / --> | <!-- reliability.crash -->x<!-- / --> |"
+    shown = "`--cuts 3`: seed 12345; ext4: cuts 4,000, lost 0 (1,234 s, 2026-11-25, abc1234)"
+    assert record.page(text, {"reliability.powercut": result}) == (
+        f"| <!-- reliability.powercut -->{shown}<!-- / --> | <!-- reliability.crash -->not yet<!-- / --> |"
+    )

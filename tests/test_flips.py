@@ -34,9 +34,9 @@ def test_no_flipped_byte_is_ever_served(tmp_path: Path) -> None:
     assert status == 0
     assert (report["flips"], report["wrong"]) == (2000, 0)
     # Counters and owners are in no answer; whatever else is flipped is noticed, and a blob goes into quarantine.
-    for kind, verdicts in report["by_kind"].items():
+    for kind, verdicts in report["verdicts"].items():
         assert set(verdicts) == ({"right"} if kind in ("row B", "row C") else {"refused"}), kind
-    assert report["quarantined"] == report["by_kind"]["file"]["refused"] > 1000
+    assert report["quarantined"] == report["verdicts"]["file"]["refused"] > 1000
 
 
 def test_a_server_that_verifies_nothing_is_found_out(tmp_path: Path) -> None:
