@@ -11,12 +11,14 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent.parent))  # for the programs beside the package: benchmarks, reliability
 
+from aisapi import api
 from fsck import check_directory
 from s3fixtures import anonymous, bucket, raw, s3, set_checksum_type, signed, signed_bucket, signed_s3, slow_connections
 from server import CREDENTIALS, ServerProcess, running
 
 __all__ = [
     "anonymous",
+    "api",
     "bucket",
     "raw",
     "s3",
