@@ -25,6 +25,7 @@ from server import CREDENTIALS, ServerProcess, environment
 
 import aisobj
 from aisobj.cli.put import plan
+from aisobj.cli.uri import Uri
 
 
 class Ais:
