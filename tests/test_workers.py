@@ -197,6 +197,32 @@ def test_a_writer_that_is_killed_is_replaced_and_every_worker_writes_again(make_
     load.check()
 
 
+def test_a_delete_is_not_undone_by_what_a_dead_worker_had_begun(make_server: MakeServer) -> None:
+    """A PUT is on its way to the writer when its worker dies. Its client sees that, asks another worker to DELETE, and
+    is told that it is done: then the PUT must not be stored any more."""
+    server = make_server(workers=2, sync=True)
+    one, two = one_to_each(server)
+    assert one.ask("PUT", "/s3/late").status == 200
+    os.kill(server.writer_pid, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor() as pool:
+            put = pool.submit(one.ask, "PUT", "/s3/late/key", b"x")
+            pid = one.pid(server)
+            time.sleep(0.5)  # until it has been sent to the writer; nobody can see that
+            os.kill(pid, signal.SIGKILL)
+            with pytest.raises((http.client.HTTPException, OSError)):
+                put.result(SECONDS)
+            delete = pool.submit(two.ask, "DELETE", "/s3/late/key")
+            time.sleep(0.2)  # for an answer that would be too early
+            os.kill(server.writer_pid, signal.SIGCONT)
+            assert delete.result(SECONDS).status == 204
+    finally:
+        os.kill(server.writer_pid, signal.SIGCONT)
+    time.sleep(0.2)
+    assert two.ask("GET", "/s3/late/key").status == 404
+    assert two.ask("GET", "/s3/late?list-type=2").body.count(b"<Key>") == 0
+
+
 def test_when_the_master_is_killed_all_end_and_the_next_server_has_everything(make_server: MakeServer) -> None:
     server = make_server(workers=2, sync=True)
     with loaded(server) as load:

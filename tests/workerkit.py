@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -41,8 +42,20 @@ class Connection:
         response = self._http.getresponse()
         return Answer(response.status, response.read(), response.headers)
 
+    def pid(self, server: ServerProcess) -> int:
+        """Of its worker."""
+        port = self._http.sock.getsockname()[1]
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        [inode] = [row[9] for row in rows if row[1].endswith(f":{server.port:04X}") and row[2].endswith(f":{port:04X}")]
+        [found] = [pid for pid in server.pids_of("aisobj.worker") if f"socket:[{inode}]" in _open_files(pid)]
+        return found
+
     def close(self) -> None:
         self._http.close()
+
+
+def _open_files(pid: int) -> set[str]:
+    return {os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()}
 
 
 def one_to_each(server: ServerProcess) -> list[Connection]:

@@ -223,6 +223,17 @@ class Engine:
             raise S3Error("ServiceUnavailable") from error
         return result is CommitResult.OK
 
+    async def catch_up(self, partition: bytes) -> None:
+        """Wait until every commit that had been sent before is there or never will be: also those of a worker that has
+        died since, whose clients were told nothing and may ask here what became of them. Raises nothing.
+        """
+        if self.read_only:
+            return  # nothing more is written
+        try:
+            await self.index.commit(partition, {}, {}, [], {})
+        except StorageError as error:  # the writer has died, and those commits with it
+            _log.info("nothing more is written by the index writer before: {error}", error=error)
+
     async def retry(self, contended: Hashable, attempt: Callable[[], Awaitable[T | None]]) -> T:
         """Run ``attempt`` until it does not lose a race (returns other than None).
 

@@ -240,11 +240,21 @@ class Objects:
         return seen.bucket, record
 
     async def delete(self, name: str, key: bytes, check: Check) -> ObjectRecord | None:
-        """Remove the object if ``check`` of it lets it; what was removed, or None where there was none."""
+        """Remove the object if ``check`` of it lets it; what was removed, or None where there was none.
+
+        That there is none is told only once nothing is on its way to the index that would be there afterwards.
+        """
         engine = self._engine
+        caught_up = False
 
         async def attempt() -> tuple[ObjectRecord | None] | None:
+            nonlocal caught_up
             seen = await self.look(name, key)
+            if seen.current is None and not caught_up:
+                seen.snapshot.close()
+                await engine.catch_up(seen.bucket.id)
+                caught_up = True
+                seen = await self.look(name, key)
             try:
                 check(seen.current)
                 if seen.current is None:
