@@ -103,7 +103,7 @@ def _bad_bucket_name(error: S3Error, request: Request) -> str:
 
 
 def _no_such_key(error: S3Error, request: Request) -> str:
-    return f"t[{NODE_ID}]: {object_uri(request.bucket or '', request.key or b'')} does not exist"
+    return f"t[{NODE_ID}]: {object_uri(request.bucket or '', request.key)} does not exist"
 
 
 def _denied(error: S3Error, request: Request) -> str:

@@ -53,7 +53,7 @@ def check_key(key: bytes) -> None:
         raise S3Error("KeyTooLongError", Size=str(len(key)), MaxSizeAllowed=str(MAX_KEY_BYTES))
     if not key:
         raise S3Error("InvalidArgument", "A key must be specified.")
-    if b"\0" in key:
+    if 0 in key:
         raise S3Error("InvalidArgument", "Object keys must not contain a NUL character.")
     if not key.isascii():
         try:

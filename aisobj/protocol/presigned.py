@@ -17,9 +17,9 @@ from aisobj.protocol.credentials import Credentials
 from aisobj.protocol.signing import (
     MAX_SKEW,
     SHA256_HEADER,
+    UNSIGNED,
+    V4_QUERY,
     Authenticated,
-    Mechanism,
-    PayloadMode,
     SignedRequest,
     payload_mode,
     server_time,
@@ -92,10 +92,10 @@ def verify_plain(
     claim = read_claim(_decode(credential), amz_date, _decode(signed_headers), region, _WRONG)
     _check_expiry(claim.seconds, expires, now)
     payload = fields.get(SHA256_HEADER)
-    mode = PayloadMode.UNSIGNED if payload is None else payload_mode(payload)
+    mode = UNSIGNED if payload is None else payload_mode(payload)
     token = fields.get(b"x-amz-security-token")
     payload = _UNSIGNED_PAYLOAD if payload is None else payload
-    signed = Signed(signature, payload, mode, token, Mechanism.V4_QUERY, True)
+    signed = Signed(signature, payload, mode, token, V4_QUERY, True)
     return verify_claim(request, fields, query, claim, signed, credentials, prefix)
 
 
@@ -130,10 +130,10 @@ def verify(
     payload = values.get(b"X-Amz-Content-Sha256", in_header)
     if in_header is not None and payload != in_header:
         _malformed_query("X-Amz-Content-Sha256 and the header x-amz-content-sha256 must be the same")
-    mode = PayloadMode.UNSIGNED if payload is None else payload_mode(payload)
+    mode = UNSIGNED if payload is None else payload_mode(payload)
     token = values.get(b"X-Amz-Security-Token", fields.get(b"x-amz-security-token"))
     payload = _UNSIGNED_PAYLOAD if payload is None else payload
-    signed = Signed(values[_SIGNATURE], payload, mode, token, Mechanism.V4_QUERY)
+    signed = Signed(values[_SIGNATURE], payload, mode, token, V4_QUERY)
     return verify_claim(request, fields, query, claim, signed, credentials, prefix)
 
 

@@ -59,6 +59,12 @@ class Mechanism(enum.StrEnum):
     __hash__ = str.__hash__
 
 
+# For every request: a member of an Enum is looked up by a function in Python 3.11.
+UNSIGNED, SIGNED = PayloadMode.UNSIGNED, PayloadMode.SIGNED
+V4_HEADER, V4_QUERY = Mechanism.V4_HEADER, Mechanism.V4_QUERY
+
+SIGNED_CHUNKS = frozenset({PayloadMode.STREAMING_SIGNED, PayloadMode.STREAMING_SIGNED_TRAILER})
+
 _STREAMING = (
     PayloadMode.STREAMING_SIGNED,
     PayloadMode.STREAMING_SIGNED_TRAILER,

@@ -22,6 +22,10 @@ from aisobj.protocol.credentials import Credentials
 from aisobj.protocol.signing import (
     NO_DATE,
     SHA256_HEADER,
+    SIGNED,
+    SIGNED_CHUNKS,
+    V4_HEADER,
+    V4_QUERY,
     Authenticated,
     ChunkSigner,
     Mechanism,
@@ -130,7 +134,7 @@ def verify_header(
             raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
         payload = _EMPTY_SHA256
     token = fields.get(b"x-amz-security-token")
-    signed = Signed(signature, payload, payload_mode(payload), token, Mechanism.V4_HEADER)
+    signed = Signed(signature, payload, payload_mode(payload), token, V4_HEADER)
     return verify_claim(request, fields, signing.canonical_query(pairs), claim, signed, credentials, prefix)
 
 
@@ -162,12 +166,10 @@ def verify_claim(
     mode, mechanism = signed.mode, signed.mechanism
     check_allowed(mechanism, mode)
     chunk_signer = None
-    if mode is PayloadMode.STREAMING_SIGNED or mode is PayloadMode.STREAMING_SIGNED_TRAILER:
+    if mode in SIGNED_CHUNKS:
         chunk_signer = ChunkSigner(key, claim.amz_date, claim.scope, signed.signature)
-    payload_sha256 = signed.payload.decode("ascii").lower() if mode is PayloadMode.SIGNED else None
-    return Authenticated(
-        principal, mode, payload_sha256, chunk_signer, 4, mechanism is Mechanism.V4_QUERY, signed.only_signature
-    )
+    payload_sha256 = signed.payload.decode("ascii").lower() if mode is SIGNED else None
+    return Authenticated(principal, mode, payload_sha256, chunk_signer, 4, mechanism is V4_QUERY, signed.only_signature)
 
 
 def _check_signed(fields: Mapping[bytes, bytes], signed: Sequence[bytes]) -> None:

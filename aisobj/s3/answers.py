@@ -7,6 +7,8 @@ from aisobj.model import Bucket, Checksum, ObjectRecord, VersioningStatus
 from aisobj.protocol.s3time import http_date
 from aisobj.s3.versions import shown
 
+_ENABLED = VersioningStatus.ENABLED  # for every request: see protocol.signing
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -17,7 +19,7 @@ def read_headers(bucket: Bucket, record: ObjectRecord) -> Headers:
         etag_header(record.etag),
         (b"Accept-Ranges", b"bytes"),
     ]
-    if bucket.props.versioning_status is VersioningStatus.ENABLED:
+    if bucket.props.versioning_status is _ENABLED:
         headers += version_header(bucket, record)
     return headers
 

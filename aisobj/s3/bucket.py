@@ -11,7 +11,7 @@ from aisobj.protocol import xml
 from aisobj.protocol.listing import Slices
 from aisobj.protocol.listparams import ListParams, UploadsParams
 from aisobj.protocol.operations import Level, plain
-from aisobj.s3.call import DEFAULT_REGION, Call, S3Resource
+from aisobj.s3.call import DEFAULT_REGION, Call, Context, S3Resource
 from aisobj.s3.deleting import delete_objects
 from aisobj.s3.object import ObjectResource
 from aisobj.web.request import Request
@@ -118,8 +118,13 @@ class BucketResource(S3Resource):
         "DeleteObjects": delete_objects,
     }
 
+    def __init__(self, context: Context, bucket_name: str) -> None:
+        super().__init__(context, bucket_name)
+        self._object = ObjectResource(context, bucket_name)
+
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
         rest = request.postpath
         if not path and not rest:
             return self
-        return ObjectResource(self.context, self.bucket_name, b"/".join((path, *rest)) if rest else path)
+        request.key = b"/".join((path, *rest)) if rest else path
+        return self._object

@@ -29,6 +29,10 @@ XML = (b"Content-Type", b"application/xml")
 #: or keys, are read in a thread: the others are served meanwhile.
 _SHORT_DOCUMENT = 1 << 16
 
+# For every request. In Python 3.11 an Enum looks its members up by a function, and bytes are found after a TypeError.
+_SERVICE, _OBJECT = Level.SERVICE, Level.OBJECT
+_PERCENT = ord("%")
+
 T = TypeVar("T")
 
 #: Where buckets are, if nothing else was configured: what AWS calls its first region.
@@ -121,14 +125,13 @@ class S3Resource(OperationResource):
     plain: Mapping[bytes, Operation]  #: of the level, from ``protocol.operations.plain``
     handlers: Mapping[str, Handler]
 
-    def __init__(self, context: Context, bucket_name: str = "", key: bytes = b"") -> None:
-        # Not Resource.__init__: one of these is made for each request, and has no children to keep.
+    def __init__(self, context: Context, bucket_name: str = "") -> None:
+        # Not Resource.__init__: these have no children to keep.
         self.context = context
         self.bucket_name = bucket_name
-        self.key = key
 
     def handle(self, request: Request) -> Deferred[None] | None:
-        request.bucket, request.key = self.bucket_name, self.key
+        request.bucket, key = self.bucket_name, request.key
         auth = self.context.authenticator.authenticate(request)
         query = EMPTY if auth.only_signature else parse_query(request.query)
         operation = self.plain.get(request.method) if query is EMPTY else None
@@ -138,18 +141,18 @@ class S3Resource(OperationResource):
         if query is not EMPTY or not request.has_none_of(operation.guard.names) or not operation.implemented:
             admit(operation, query, request.header)
         self.check_names(request)
-        call = Call(self.context, request, auth, query, operation, self.bucket_name, self.key)
+        call = Call(self.context, request, auth, query, operation, self.bucket_name, key)
         running = self.handlers[operation.name](call)
         return None if running is None else Deferred.fromCoroutine(running)
 
     def check_names(self, request: Request) -> None:
         """Raises InvalidURI, InvalidBucketName, KeyTooLongError, InvalidArgument."""
-        if b"%" in request.path:
+        if _PERCENT in request.path:
             names.decode_path(request.path)
-        if self.level is not Level.SERVICE:
+        if self.level is not _SERVICE:
             names.check_bucket_name(self.bucket_name)
-        if self.level is Level.OBJECT:
-            names.check_key(self.key)
+        if self.level is _OBJECT:
+            names.check_key(request.key)
 
     def render_error(self, request: Request, error: S3Error) -> None:
         request.fail(error)

@@ -174,7 +174,7 @@ def _look_before(call: Call, precondition: WritePrecondition) -> bytes:
 
 
 class ObjectResource(S3Resource):
-    """``/s3/BUCKET/KEY``: the key is opaque, so there is nothing below."""
+    """``/s3/BUCKET/KEY``: the key is opaque, so there is nothing below. One for all keys: the request has its own."""
 
     level = Level.OBJECT
     plain = plain(Level.OBJECT)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from twisted.web.resource import IResource
 
 from aisobj.protocol import xml
 from aisobj.protocol.listparams import BucketsParams
 from aisobj.protocol.operations import Level, plain
 from aisobj.s3.bucket import BucketResource
-from aisobj.s3.call import DEFAULT_REGION, Call, S3Resource
+from aisobj.s3.call import DEFAULT_REGION, Call, Context, S3Resource
 from aisobj.web.request import Request
 
 
@@ -28,6 +30,10 @@ def list_buckets(call: Call) -> None:
     )
 
 
+#: Resources of so many buckets are kept, whether the buckets exist or not.
+_BUCKETS = 256
+
+
 class ServiceResource(S3Resource):
     """``/s3`` and ``/s3/``; also what the root of the server falls back to."""
 
@@ -36,7 +42,14 @@ class ServiceResource(S3Resource):
     plain = plain(Level.SERVICE)
     handlers = {"ListBuckets": list_buckets}
 
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._bucket = lru_cache(maxsize=_BUCKETS)(self._make_bucket)
+
+    def _make_bucket(self, name: bytes) -> BucketResource:
+        return BucketResource(self.context, name.decode("utf-8", "replace"))
+
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
         if not path and not request.postpath:
             return self
-        return BucketResource(self.context, path.decode("utf-8", "replace"))
+        return self._bucket(path)

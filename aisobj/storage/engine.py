@@ -26,6 +26,10 @@ ATTEMPTS = 256
 
 RETRY_AFTER = {"Retry-After": "1"}
 
+# For every request: a member of an Enum is looked up by a function in Python 3.11.
+_INLINE, _EXTENTS, _DELETED = BodyKind.INLINE, BodyKind.EXTENTS, BucketState.DELETED
+_ABSENT, _OK = Expect.ABSENT, CommitResult.OK
+
 #: Rows that make the index grow, as opposed to states and garbage.
 _GROWTH = frozenset((keys.OBJECT, keys.HEADERS, keys.INLINE, keys.BODY, keys.UPLOAD, keys.PART))
 
@@ -48,7 +52,7 @@ class Changes:
 
     def expect_row(self, key: bytes, row: bytes | None) -> None:
         """The row must still be what was read."""
-        self.expect[key] = Expect.ABSENT if row is None else row
+        self.expect[key] = _ABSENT if row is None else row
 
     def only(self, key: bytes) -> Changes:
         """The same commit without what it expects of other rows than ``key``."""
@@ -81,9 +85,9 @@ class Changes:
         """Drop what hangs on a record that is replaced or deleted: body, long headers, counters are the caller's."""
         if record.long_headers:
             self.delete.append(keys.HEADERS + record.version_id)
-        if record.body_kind is BodyKind.INLINE:
+        if record.body_kind is _INLINE:
             self.delete.append(keys.INLINE + record.body_id)
-        elif record.body_kind is BodyKind.EXTENTS:
+        elif record.body_kind is _EXTENTS:
             row = snapshot.get(keys.BODY + record.body_id)
             if row is not None:  # else: it is lost, and what it hung on goes all the same
                 self.delete.append(keys.BODY + record.body_id)
@@ -196,7 +200,7 @@ class Engine:
         """The bucket in an ``A`` row. Raises NoSuchBucket where it is deleted."""
         if row is not None:
             bucket = records.decode_bucket(row)
-            if bucket.state is not BucketState.DELETED:
+            if bucket.state is not _DELETED:
                 return bucket
         raise no_such_bucket(name)
 
@@ -221,7 +225,7 @@ class Engine:
             raise slow_down(error) from error
         except StoreReadOnly as error:
             raise S3Error("ServiceUnavailable") from error
-        return result is CommitResult.OK
+        return result is _OK
 
     async def catch_up(self, partition: bytes) -> None:
         """Wait until every commit that had been sent before is there or never will be: also those of a worker that has

@@ -124,7 +124,7 @@ def _line(request: Request, time: str, seconds: float) -> str:
     )
 
 
-def _key(key: bytes | None) -> str:
+def _key(key: bytes) -> str:
     if not key:
         return "-"
     return quote_from_bytes(key) if key.translate(None, _PLAIN_KEY) else key.decode("ascii")

@@ -29,6 +29,8 @@ _AUTHORITY: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%-]+(?::[0-9]{0,5})?|\
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 _LENGTH: Final = re.compile(rb"[0-9]{1,19}")
 
+_HASH: Final = ord("#")  # a number is looked for at once, bytes after a TypeError in Python 3.11
+
 #: Methods that llhttp knows but that name no path on this server (RFC 9110 section 9.3.6, RFC 9113 section 3.4).
 _NOT_OURS: Final = frozenset({b"CONNECT", b"PRI"})
 
@@ -105,7 +107,7 @@ def parse_head(data: bytes, limits: Limits) -> Head:
     if len(first) != len(headers):
         _check_repeated(headers)
     _check_host(first, head.http11)
-    if target[:1] != b"/" or b"#" in target:
+    if target[:1] != b"/" or _HASH in target:
         head.target = _origin_form(target, first)
     _frame_body(head, first)
     head.keep_alive = _wants_keep_alive(head) if b"connection" in first else head.http11

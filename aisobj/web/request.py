@@ -43,6 +43,8 @@ _STATUS_LINES: Final = {
 }
 _BODILESS: Final = frozenset({204, 304})
 
+_PERCENT: Final = ord("%")  # a number is looked for at once, bytes after a TypeError in Python 3.11
+
 # Unique among workers by the random half, within one by the counter.
 _ID_PREFIX: Final = os.urandom(4).hex().upper()
 _id_numbers: Final = itertools.count(int.from_bytes(os.urandom(3), "big"))
@@ -71,7 +73,7 @@ class Request:
 
     operation: str | None = None
     bucket: str | None = None
-    key: bytes | None = None
+    key = b""
     principal_name: str | None = None
     error_code: str | None = None
     status = 0
@@ -94,7 +96,7 @@ class Request:
         self.request_id = f"{_ID_PREFIX}{next(_id_numbers) & 0xFFFFFFFF:08X}"
         self.prepath: list[bytes] = []
         segments = self.path[1:].split(b"/")
-        self.postpath = [unquote_to_bytes(segment) for segment in segments] if b"%" in self.path else segments
+        self.postpath = [unquote_to_bytes(segment) for segment in segments] if _PERCENT in self.path else segments
         self.header: Callable[[bytes], bytes | None] = head.first.get
         self.has_none_of: Callable[[AbstractSet[bytes]], bool] = head.first.keys().isdisjoint
         if head.length == 0:
@@ -222,7 +224,7 @@ class Request:
         if self.status:
             raise RuntimeError("this request has been answered")
         lines = b"".join([b"%b: %b\r\n" % field for field in headers])
-        if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or b"\0" in lines:
+        if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or 0 in lines:
             raise ValueError("a response header holds CR, LF or NUL")
         self.status = status
         if length is not None and status not in _BODILESS:
