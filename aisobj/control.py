@@ -33,8 +33,8 @@ class Cut(msgspec.Struct, tag=True, frozen=True):
     """Drain no longer."""
 
 
-class ReopenAccessLog(msgspec.Struct, tag=True, frozen=True):
-    """The file was renamed."""
+class ReopenLogs(msgspec.Struct, tag=True, frozen=True):
+    """The files were renamed."""
 
 
 class OthersSettled(msgspec.Struct, tag=True, frozen=True):
@@ -66,7 +66,7 @@ class Log(msgspec.Struct, tag=True, frozen=True):
     text: str
 
 
-ToWorker = Serve | Drain | Cut | ReopenAccessLog | OthersSettled
+ToWorker = Serve | Drain | Cut | ReopenLogs | OthersSettled
 ToMaster = Ready | Failed | Settled | Log
 
 

@@ -51,8 +51,8 @@ class Server(Protocol):
     def cut(self) -> None:
         """Drain no longer."""
 
-    def reopen_access_log(self) -> None:
-        """The file was renamed."""
+    def reopen_logs(self) -> None:
+        """The access log and the audit log were renamed."""
 
 
 class AisService(Service):
@@ -80,7 +80,7 @@ class AisService(Service):
     def _reactor_runs(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal(self._end))
-        signal.signal(signal.SIGHUP, self._on_signal(self._server.reopen_access_log))
+        signal.signal(signal.SIGHUP, self._on_signal(self._server.reopen_logs))
         _allow_open_files()
         for notice in self._notices:
             self._log.warn("{notice}", notice=notice)

@@ -208,9 +208,9 @@ class Master:
         for worker in self._workers:
             worker.tell(control.Cut())
 
-    def reopen_access_log(self) -> None:
+    def reopen_logs(self) -> None:
         for worker in self._workers:
-            worker.tell(control.ReopenAccessLog())
+            worker.tell(control.ReopenLogs())
 
     def settled(self) -> None:
         """A worker has said something new about its blobs: tell the one that writes the checkpoint.

@@ -17,7 +17,7 @@ from aisobj.model import BucketProps
 from aisobj.storage.upkeep import UpkeepSettings
 
 DEFAULT_LISTEN = "tcp:8080:interface=127.0.0.1"
-NO_ACCESS_LOG = "off"
+NO_LOG = "off"
 #: More are of no use; each needs slots in the index's table of readers.
 MAX_WORKERS = 128
 
@@ -44,7 +44,8 @@ class Options(usage.Options):
         ["credentials", "c", None, "File of users in the AWS shared-credentials format; without one, anybody may."],
         ["region", "r", None, "The only region that signatures may name. [default: any]"],
         ["checksum", None, None, f"Checksum of new buckets: {', '.join(CHECKSUM_TYPES)}. [default: xxhash]"],
-        ["access-log", None, None, f"File, - for standard output, {NO_ACCESS_LOG} for none. [default: -]"],
+        ["access-log", None, None, f"File, - for standard output, {NO_LOG} for none. [default: -]"],
+        ["audit-log", None, None, f"The same, for who changed what and who was denied, as JSON. [default: {NO_LOG}]"],
         ["index-backups", None, None, "How many daily backups of the index to keep; 0: make none. [default: 3]"],
         ["index-backup-hours", None, None, "From one backup of the index to the next. [default: 24]"],
         ["scrub-rate", None, None, "MiB/s that the background scrub reads at most; 0: no scrub. [default: 4]"],
@@ -94,6 +95,7 @@ class Settings:
     checksum: str
     sync: bool
     access_log: str | None  #: a path, ``-``, or None for none
+    audit_log: str | None  #: the same
     open_to_network: bool
     server_names: tuple[str, ...]
     workers: int
@@ -114,7 +116,6 @@ class Settings:
         if checksum not in CHECKSUM_TYPES:
             raise StartupError(f"--checksum {checksum}: it must be one of {', '.join(CHECKSUM_TYPES)}")
         credentials = text("credentials")
-        log = text("access-log", "-")
         return cls(
             listen=several("listen") or (DEFAULT_LISTEN,),
             data=Path(text("data")).absolute() if text("data") else default_data(environ),
@@ -122,7 +123,8 @@ class Settings:
             region=text("region"),
             checksum=checksum,
             sync=not _flag(options, environ, "no-sync"),
-            access_log=None if log == NO_ACCESS_LOG else log if log == "-" else str(Path(log).absolute()),
+            access_log=_log(text("access-log", "-")),
+            audit_log=_log(text("audit-log", NO_LOG)),
             open_to_network=_flag(options, environ, OPEN_FLAG),
             server_names=several("server-name"),
             workers=_workers(text("workers")),
@@ -137,6 +139,10 @@ class Settings:
 
 def _variable(option: str) -> str:
     return f"AIS_S3_{option.upper().replace('-', '_')}"
+
+
+def _log(path: str) -> str | None:
+    return None if path == NO_LOG else path if path == "-" else str(Path(path).absolute())
 
 
 def _workers(text: str) -> int:

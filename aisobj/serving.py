@@ -16,6 +16,8 @@ from aisobj.listening import IListener, one_line
 from aisobj.programs import quiet_collector
 from aisobj.storage.embedded import DataDirectory
 from aisobj.storage.store import ObjectStore
+from aisobj.web.accesslog import AccessLog
+from aisobj.web.auditlog import AuditLog
 from aisobj.web.health import Phase, State
 from aisobj.web.site import Site
 
@@ -24,7 +26,7 @@ DRAIN_SECONDS = 30.0
 
 
 class Serving:
-    """It owns what it is given: ends the listeners, the store, the access log, the lock.
+    """It owns what it is given: ends the listeners, the store, the logs, the lock.
 
     :param open_store: opens the store; awaited once the reactor runs, so after twistd has forked.
     :param make_root: the root resource over an open store.
@@ -90,8 +92,8 @@ class Serving:
         """After ``drain``, and after ``start`` has ended: close the store and give everything back."""
         if self.store is not None:
             await self.store.close()
-        if self._site.access_log is not None:
-            self._site.access_log.close()
+        for log in self._logs:
+            log.close()
         self._directory.release()
 
     def cut(self) -> None:
@@ -99,10 +101,14 @@ class Serving:
         for channel in list(self._site.connections):
             channel.abort()
 
-    def reopen_access_log(self) -> None:
-        """The file was renamed."""
-        if self._site.access_log is not None:
+    def reopen_logs(self) -> None:
+        """The files were renamed."""
+        for log in self._logs:
             try:
-                self._site.access_log.reopen()
+                log.reopen()
             except OSError as error:
-                self._log.error("the access log cannot be opened again: {error}", error=one_line(error))
+                self._log.error("a log cannot be opened again: {error}", error=one_line(error))
+
+    @property
+    def _logs(self) -> list[AccessLog | AuditLog]:
+        return [log for log in (self._site.access_log, self._site.audit_log) if log is not None]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,7 @@ from aisobj.storage.embedded import (
 )
 from aisobj.storage.store import ObjectStore
 from aisobj.web.accesslog import AccessLog
+from aisobj.web.auditlog import AuditLog
 from aisobj.web.auth import Authenticator
 from aisobj.web.health import State
 from aisobj.web.site import Site
@@ -77,7 +79,7 @@ def assemble(settings: Settings, reactor: IServerReactor) -> AisService:
         if settings.workers == 1:
             server = make_serving(settings, credentials, directory, reactor, listen)
         else:
-            _check_access_log(settings.access_log)
+            _check_logs(settings)
             listen(Site(Resource(), reactor))  # which never gets a connection
             check_shareable(settings.listen)
         beyond = addresses_beyond(listeners)
@@ -133,11 +135,12 @@ def make_serving(
     :raises StartupError:
     """
     # Its root comes with the store; until then nobody is let in.
-    site = Site(Resource(), reactor, access_log=_open_access_log(settings.access_log))
+    users = None if credentials is None else Credentials.parse(credentials)
+    access_log, audit_log = _open_logs(settings, reactor.seconds, {} if users is None else users.access_keys())
+    site = Site(Resource(), reactor, access_log=access_log, audit_log=audit_log)
     listeners = listen(site)
     state = State()
     hosts = (*settings.server_names, socket.gethostname())
-    users = None if credentials is None else Credentials.parse(credentials)
     authenticator = Authenticator(users, settings.region, reactor.seconds, hosts)
     props = BucketProps(checksum_type=settings.checksum)
     shared = worker is not None
@@ -203,20 +206,26 @@ def _read_credentials(path: Path | None) -> str | None:
     return text
 
 
-def _check_access_log(path: str | None) -> None:
-    """Raises StartupError where the workers could not open it."""
-    log = _open_access_log(path)
-    if log is not None:
-        log.close()
+def _check_logs(settings: Settings) -> None:
+    """Raises StartupError where the workers could not open them."""
+    for log in _open_logs(settings, time.time, {}):
+        if log is not None:
+            log.close()
 
 
-def _open_access_log(path: str | None) -> AccessLog | None:
-    if path is None:
-        return None
+def _open_logs(
+    settings: Settings, now: Callable[[], float], access_keys: Mapping[str, str]
+) -> tuple[AccessLog | None, AuditLog | None]:
+    access_log: AccessLog | None = None
     try:
-        return AccessLog(path)
+        if settings.access_log is not None:
+            access_log = AccessLog(settings.access_log)
     except OSError as error:
-        raise StartupError(f"--access-log {path}: {error.strerror}") from None
+        raise StartupError(f"--access-log {settings.access_log}: {error.strerror}") from None
+    try:
+        return access_log, None if settings.audit_log is None else AuditLog(settings.audit_log, now, access_keys)
+    except OSError as error:
+        raise StartupError(f"--audit-log {settings.audit_log}: {error.strerror}") from None
 
 
 def notices(settings: Settings, open_to: list[str]) -> list[str]:

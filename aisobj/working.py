@@ -69,9 +69,9 @@ class Worker(Protocol):
             case control.Cut():
                 if self._serving is not None:
                     self._serving.cut()
-            case control.ReopenAccessLog():
+            case control.ReopenLogs():
                 if self._serving is not None:
-                    self._serving.reopen_access_log()
+                    self._serving.reopen_logs()
             case control.OthersSettled(blob_id):
                 if self._serving is not None and self._serving.store is not None:
                     self._serving.store.sweeper.others = blob_id

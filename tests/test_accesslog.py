@@ -13,7 +13,8 @@ import pytest_twisted
 from rawhttp import serving
 from twisted.web.server import NOT_DONE_YET
 
-from aisobj.web.accesslog import AccessLog, _atomic
+from aisobj.web.accesslog import AccessLog
+from aisobj.web.logfile import _atomic
 from aisobj.web.request import Request
 
 LINE = re.compile(

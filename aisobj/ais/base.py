@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -127,6 +128,11 @@ class NativeResource(OperationResource):
     def target(self, request: Request) -> tuple[str, bytes]:
         """Bucket and key that the path names."""
         return "", b""
+
+    def name_what_was_asked(self, request: Request) -> None:
+        if request.bucket is None:
+            with contextlib.suppress(S3Error):
+                request.bucket, request.key = self.target(request)
 
     def render_error(self, request: Request, error: S3Error) -> None:
         errors.respond(request, error, unsigned=not self.context.authenticator.open and not _is_signed(request))

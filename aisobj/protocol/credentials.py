@@ -65,6 +65,10 @@ class Credentials:
         """The user and the secret, or None. ``access_key``: as it was sent, whatever that is."""
         return self._users.get(access_key)
 
+    def access_keys(self) -> dict[str, str]:
+        """Name of each user -> the access key."""
+        return {user.name: user.access_key for user, _ in self._users.values()}
+
     def __len__(self) -> int:
         return len(self._users)
 

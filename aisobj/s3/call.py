@@ -6,6 +6,7 @@ then what is asked (``protocol.operations``: default deny); then the names; then
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -153,6 +154,11 @@ class S3Resource(OperationResource):
             names.check_bucket_name(self.bucket_name)
         if self.level is _OBJECT:
             names.check_key(request.key)
+
+    def name_what_was_asked(self, request: Request) -> None:
+        if request.operation is None:
+            with contextlib.suppress(S3Error):
+                request.operation = find(self.level, request.method, parse_query(request.query), request.header).name
 
     def render_error(self, request: Request, error: S3Error) -> None:
         request.fail(error)

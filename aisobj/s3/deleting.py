@@ -49,6 +49,7 @@ async def delete_objects(call: Call) -> None:
     document = await read_document(call.request, call.auth, _MAX_DOCUMENT, digest_required=True)
     wanted, quiet = await call.read(document, xml.read_delete)
     results: list[xml.Deleted | xml.DeleteFailed] = []
+    call.request.outcomes = []
     for start in range(0, len(wanted), _AT_ONCE):
         batch = [Deferred.fromCoroutine(_result(call, bucket, key)) for key in wanted[start : start + _AT_ONCE]]
         results.extend(await gatherResults(batch))
@@ -60,8 +61,16 @@ async def _result(call: Call, bucket: Bucket, wanted: xml.DeleteKey) -> xml.Dele
         names.check_key(wanted.key)
         await _delete(call, bucket, wanted, WritePrecondition.none)
     except (S3Error, StorageError) as error:
-        return xml.DeleteFailed(wanted.key, as_s3_error(error), wanted.version_id)
+        failed = xml.DeleteFailed(wanted.key, as_s3_error(error), wanted.version_id)
+        _note(call, wanted, failed.error.code)
+        return failed
+    _note(call, wanted, None)
     return xml.Deleted(wanted.key, wanted.version_id)
+
+
+def _note(call: Call, wanted: xml.DeleteKey, error: str | None) -> None:
+    if call.request.outcomes is not None:
+        call.request.outcomes.append((wanted.key, error))
 
 
 async def _delete(call: Call, bucket: Bucket, wanted: xml.DeleteKey, precondition: WritePrecondition) -> None:

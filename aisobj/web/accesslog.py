@@ -5,18 +5,13 @@ No byte of a client's can end the line or a field, and no signature or credentia
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-from collections.abc import Iterator
 from functools import lru_cache
-from select import PIPE_BUF
-from stat import S_ISREG
 from time import gmtime, strftime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote_from_bytes, unquote
 
-from twisted.logger import Logger
+from aisobj.web.logfile import LogFile
 
 if TYPE_CHECKING:
     from aisobj.web.request import Request
@@ -40,22 +35,11 @@ class AccessLog:
     :raises OSError: the file cannot be opened.
     """
 
-    _log = Logger()
-
     def __init__(self, path: str) -> None:
-        self._path = path
         self._ended: list[tuple[Request, str, float]] = []
         self._second = -1
         self._time = ""
-        self._failing = False
-        self._fd = self._open()
-        #: A write to a file is not mixed with those of other workers, however long it is.
-        self._whole = S_ISREG(os.fstat(self._fd).st_mode)
-
-    def _open(self) -> int:
-        if self._path == "-":
-            return sys.stdout.fileno()
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._file = LogFile(path, "the access log")
 
     def add(self, request: Request, now: float, seconds: float) -> None:
         """:param now: seconds since the epoch, when the request ended; ``seconds`` how long it took."""
@@ -68,20 +52,9 @@ class AccessLog:
 
     def flush(self) -> None:
         """Write what was collected. A log that cannot be written (a full disk) loses lines and stops no request."""
-        if not self._ended:
-            return
-        ended, self._ended = self._ended, []
-        data = "".join([_line(*one) for one in ended]).encode("ascii")
-        try:
-            for piece in [data] if self._whole else _atomic(data):
-                rest = piece
-                while rest:
-                    rest = rest[os.write(self._fd, rest) :]
-            self._failing = False
-        except OSError as error:
-            if not self._failing:
-                self._log.error("the access log {path} cannot be written: {error}", path=self._path, error=error)
-            self._failing = True
+        if self._ended:
+            ended, self._ended = self._ended, []
+            self._file.write("".join([_line(*one) for one in ended]).encode("ascii"))
 
     def reopen(self) -> None:
         """After the file was renamed (logrotate); the old one is kept if the new one cannot be opened.
@@ -89,25 +62,12 @@ class AccessLog:
         :raises OSError:
         """
         self.flush()
-        if self._path != "-":
-            old, self._fd = self._fd, self._open()
-            os.close(old)
+        self._file.reopen()
 
     def close(self) -> None:
         """Flush, and give the file back."""
         self.flush()
-        if self._path != "-":
-            os.close(self._fd)
-
-
-def _atomic(data: bytes) -> Iterator[bytes]:
-    """Whole lines, as many at a time as a pipe takes without mixing them with what other workers write."""
-    start = 0
-    while len(data) - start > PIPE_BUF:
-        end = data.rfind(b"\n", start, start + PIPE_BUF) + 1 or data.index(b"\n", start) + 1
-        yield data[start:end]
-        start = end
-    yield data[start:]
+        self._file.close()
 
 
 def _line(request: Request, time: str, seconds: float) -> str:

@@ -53,7 +53,11 @@ class Authenticator:
             self.check_origin(request)
             return _anonymous(request.header(b"x-amz-content-sha256"))
         signed = SignedRequest(request.method, request.path, request.query, request.raw_headers)
-        found = verify(signed, self._credentials, self._now(), region=self._region)
+        try:
+            found = verify(signed, self._credentials, self._now(), region=self._region)
+        except S3Error:
+            request.denied = True
+            raise
         request.principal_name = found.principal.name
         return found
 

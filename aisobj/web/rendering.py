@@ -10,6 +10,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from aisobj.errors import S3Error, StorageError, StoreFull, StoreReadOnly
+from aisobj.web.auditlog import READS
 from aisobj.web.request import Request
 
 _log = Logger()
@@ -39,6 +40,11 @@ class OperationResource(Resource):
         """Write the answer to a failed request; no head has been sent."""
         raise NotImplementedError
 
+    def name_what_was_asked(self, request: Request) -> None:
+        """For the audit log: set the operation, the bucket and the key of a request that was refused before anybody
+        looked at them, as far as it names any.
+        """
+
     def render(self, request: Request) -> int:
         """twisted.web's entry."""
         try:
@@ -47,8 +53,14 @@ class OperationResource(Resource):
             self._failed(Failure(), request)
         else:
             if running is not None:
+                if request.method not in READS and request.site.audit_log is not None:
+                    running.addCallback(self._done, request)
                 running.addErrback(self._failed_later, request)
         return NOT_DONE_YET
+
+    def _done(self, _: object, request: Request) -> None:
+        if request.site.audit_log is not None:
+            request.site.audit_log.add(request, None)
 
     def _failed_later(self, failure: Failure, request: Request) -> None:
         try:
@@ -60,18 +72,21 @@ class OperationResource(Resource):
         # An operation is not cancelled when its client goes away: it may be in the middle of a commit, which happens or
         # not whoever still listens. What reads or writes the connection fails by itself.
         error = failure.value
-        if failure.check(S3Error) is None and not (request.gone and failure.check(ConnectionClosed, ConnectionLost)):
+        left = request.gone and failure.check(ConnectionClosed, ConnectionLost) is not None
+        if failure.check(S3Error) is None and not left:
             if isinstance(error, StorageError):
                 _log.error(
                     "request {id}: {kind}: {error}", id=request.request_id, kind=type(error).__name__, error=error
                 )
             else:
                 _log.failure("request {id} failed", failure, id=request.request_id)
-        if request.finished:
-            return
-        if request.status:  # the head is out
-            request.abort()
-            return
         found = as_s3_error(failure.value or Exception())
-        request.error_code = found.code
-        self.render_error(request, found)
+        if request.status and not request.finished:  # the head is out
+            request.abort()
+        elif not request.finished:
+            request.error_code = found.code
+            self.render_error(request, found)
+        audit_log = request.site.audit_log
+        if audit_log is not None and (request.method not in READS or request.denied or found.status == 403):
+            self.name_what_was_asked(request)
+            audit_log.add(request, request.error_code if left else found.code)

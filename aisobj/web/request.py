@@ -69,6 +69,9 @@ class Request:
     :ivar operation: and ``bucket``, ``key``, ``principal_name``, ``error_code``: for the access log and the metrics,
         set by whoever knows them.
     :ivar bytes_out: of the response's body.
+    :ivar denied: it could not prove who sends it, or may not do what it asks for.
+    :ivar outcomes: for the audit log, of an operation on several keys: each key that was tried, with the error's code
+        or None.
     """
 
     operation: str | None = None
@@ -76,6 +79,8 @@ class Request:
     key = b""
     principal_name: str | None = None
     error_code: str | None = None
+    denied = False
+    outcomes: list[tuple[bytes, str | None]] | None = None
     status = 0
     bytes_out = 0
     finished = False

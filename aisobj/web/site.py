@@ -13,6 +13,7 @@ from twisted.web.resource import IResource, getChildForRequest
 from zope.interface import implementer
 
 from aisobj.web.accesslog import AccessLog
+from aisobj.web.auditlog import AuditLog
 from aisobj.web.channel import Channel
 from aisobj.web.limits import Limits
 from aisobj.web.outbox import Outbox
@@ -41,11 +42,13 @@ class Site(Factory):
         clock: IReactorTime,
         limits: Limits | None = None,
         access_log: AccessLog | None = None,
+        audit_log: AuditLog | None = None,
     ) -> None:
         self.root = root
         self.clock = clock
         self.limits = limits or Limits()
         self.access_log = access_log
+        self.audit_log = audit_log
         self.observers: list[Observer] = []
         self.connections: set[Channel] = set()
         self.outbox = Outbox(clock)
