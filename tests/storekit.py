@@ -39,7 +39,8 @@ LARGE = bytes(range(256)) * 3
 NONE = WritePrecondition.none
 NEW = WritePrecondition(if_none_match=True)
 
-Commit = tuple[bytes, Mapping[bytes, Any], Mapping[bytes, bytes], Sequence[bytes], Mapping[bytes, Sequence[int]]]
+#: ``IIndex.commit``'s arguments
+Commit = tuple[Any, ...]
 
 
 def match(etag: str) -> WritePrecondition:
@@ -77,8 +78,10 @@ class TappedIndex:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.wrapped, name)
 
-    def commit(self, partition: bytes, expect: Any, put: Any, delete: Any = (), add: Any = None) -> Deferred[Any]:
-        return Deferred.fromCoroutine(self._commit((partition, expect, put, delete, add or {})))
+    def commit(
+        self, partition: bytes, expect: Any, put: Any, delete: Any = (), add: Any = None, found: Any = None
+    ) -> Deferred[Any]:
+        return Deferred.fromCoroutine(self._commit((partition, expect, put, delete, add or {}, found or {})))
 
     async def _commit(self, arguments: Commit) -> Any:
         if self.slow:

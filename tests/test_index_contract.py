@@ -297,6 +297,20 @@ COMMITS = st.tuples(
 )
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_commit_founds_a_partition_or_does_nothing(index: Any) -> None:
+    first = {b"A": b"1", b"B": b"2"}
+    assert await index.commit(keys.ROOT, {b"n": ABSENT}, {b"n": b"x"}, (), {}, {BUCKET: first}) is OK
+    assert index.scan(BUCKET, b"", b"", 9) == [(b"A", b"1"), (b"B", b"2")]
+    assert index.get(keys.ROOT, (b"n",)) == [b"x"]
+    assert await index.commit(keys.ROOT, {b"n": ABSENT}, {b"n": b"y"}, (), {}, {OTHER: first}) is CONFLICT
+    assert index.scan(OTHER, b"", b"", 9) == []
+    for bad in ({bytes(17): first}, {OTHER: {b"": b"row"}}, {OTHER: {bytes(MAX_KEY + 1): b"row"}}):
+        with pytest.raises(ValueError):
+            await index.commit(keys.ROOT, {}, {b"n": b"z"}, (), {}, bad)
+    assert index.get(keys.ROOT, (b"n",)) == [b"x"]
+
+
 class Oracle:
     """The same, as plainly as can be."""
 

@@ -304,18 +304,17 @@ async def test_a_deleter_does_not_take_the_name_from_a_bucket_made_since(rig: Ri
 
 @ensureDeferred
 @pytest.mark.parametrize("happened", [True, False])
-@pytest.mark.parametrize("which", [0, 1])
-async def test_a_creation_of_which_nobody_knows(rig: Rig, which: int, happened: bool) -> None:
-    rig.index.unknown_at(which, happened)
-    rig.crashed = True  # a row that no name leads to
+async def test_a_creation_of_which_nobody_knows(rig: Rig, happened: bool) -> None:
+    """It is one commit, so there is either a bucket or nothing (the rig's fsck at the end finds half of one)."""
+    rig.index.unknown_at(0, happened)
     try:
         made = await rig.bucket()
     except CommitUnknown:
-        rig.index.unknown = []
-        if not rig.store.buckets.list():
-            await rig.bucket()
+        assert not happened and not rig.store.buckets.list()
+        await rig.bucket()
     else:
-        assert rig.store.buckets.get("bck") == made
+        assert happened and rig.store.buckets.get("bck") == made
+    assert rig.index.before is None
     await rig.put(b"k")
 
 

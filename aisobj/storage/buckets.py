@@ -79,18 +79,13 @@ class Buckets:
             bucket_id = engine.ids.make()
             created = engine.ids.time()
             bucket = Bucket(name, bucket_id, created, owner, BucketState.ACTIVE, props)
-            # The bucket's own row comes first: a crash between the two leaves a row that no name leads to.
-            rows = Changes(bucket_id)
-            rows.put[keys.BUCKET] = records.encode(bucket)
-            await engine.commit(rows)
             naming = Changes(keys.ROOT)
+            naming.found[bucket_id] = {keys.BUCKET: records.encode(bucket)}
             naming.expect_row(name_key, None)
             row = records.encode(BucketName(bucket_id, created, owner))
             naming.put[name_key] = row
-            if await engine.commit_or_find(naming, name_key, lambda found: found == row):
-                return bucket
-            await engine.commit(_deleting(bucket_id, [keys.BUCKET]))
-            return None
+            named = await engine.commit_or_find(naming, name_key, lambda found: found == row)
+            return bucket if named else None
 
         return await engine.retry(name, attempt)
 
@@ -198,9 +193,3 @@ async def unname(engine: Engine, name_key: bytes, row: bytes) -> None:
     except CommitUnknown:
         if engine.index.get(keys.ROOT, (name_key,))[0] == row:
             raise
-
-
-def _deleting(partition: bytes, rows: list[bytes]) -> Changes:
-    changes = Changes(partition)
-    changes.delete.extend(rows)
-    return changes

@@ -39,9 +39,9 @@ _log = Logger()
 
 
 class Changes:
-    """One atomic commit in the making, within one bucket's partition."""
+    """One atomic commit in the making, within one bucket's partition, or the root's with those that it founds."""
 
-    __slots__ = ("add", "delete", "expect", "partition", "put")
+    __slots__ = ("add", "delete", "expect", "found", "partition", "put")
 
     def __init__(self, partition: bytes) -> None:
         self.partition = partition
@@ -49,6 +49,7 @@ class Changes:
         self.put: dict[bytes, bytes] = {}
         self.delete: list[bytes] = []
         self.add: dict[bytes, tuple[int, ...]] = {}
+        self.found: dict[bytes, dict[bytes, bytes]] = {}
 
     def expect_row(self, key: bytes, row: bytes | None) -> None:
         """The row must still be what was read."""
@@ -212,7 +213,7 @@ class Engine:
         """
         if self.read_only:
             raise S3Error("ServiceUnavailable")
-        arguments = (changes.partition, changes.expect, changes.put, changes.delete, changes.add)
+        arguments = (changes.partition, changes.expect, changes.put, changes.delete, changes.add, changes.found)
         try:
             try:
                 result = await self.index.commit(*arguments)

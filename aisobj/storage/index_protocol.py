@@ -51,6 +51,8 @@ class Commit(msgspec.Struct, array_like=True, gc=False):
 
     Where one key is in several of them, ``delete`` comes before ``put`` before ``add``.
 
+    ``found``: partition -> its first rows.
+
     One with a ``refuse`` is no commit: a client says why nobody may write any more (a blob's sync has failed). It gets
     no answer of its own; every client gets the notice.
     """
@@ -62,6 +64,7 @@ class Commit(msgspec.Struct, array_like=True, gc=False):
     delete: list[bytes]
     add: dict[bytes, list[int]]
     refuse: str = ""
+    found: dict[bytes, dict[bytes, bytes]] = {}
 
 
 class Answer(msgspec.Struct, array_like=True, gc=False):
@@ -142,11 +145,16 @@ def prepare_commit(
     put: Mapping[bytes, bytes],
     delete: Sequence[bytes],
     add: Mapping[bytes, Sequence[int]],
+    found: Mapping[bytes, Mapping[bytes, bytes]],
 ) -> Commit:
     """``IIndex.commit``'s arguments as the writer takes them. Raises ValueError for names no row can have."""
-    if len(partition) > MAX_PARTITION:
-        raise ValueError(f"a partition's name of {len(partition)} bytes; the most is {MAX_PARTITION}")
-    for key in (*expect, *put, *delete, *add):
+    row_keys = (*expect, *put, *delete, *add)
+    if found:
+        row_keys = (*row_keys, *(key for rows in found.values() for key in rows))
+    for name in (partition, *found):
+        if len(name) > MAX_PARTITION:
+            raise ValueError(f"a partition's name of {len(name)} bytes; the most is {MAX_PARTITION}")
+    for key in row_keys:
         if not 0 < len(key) <= MAX_KEY:
             raise ValueError(f"a row key of {len(key)} bytes; it must have 1 to {MAX_KEY}")
     return Commit(
@@ -157,6 +165,7 @@ def prepare_commit(
         dict(put),
         list(delete),
         {key: list(amounts) for key, amounts in add.items()} if add else {},
+        found={name: dict(rows) for name, rows in found.items()} if found else {},
     )
 
 

@@ -313,6 +313,10 @@ def _apply(transaction: lmdb.Transaction[bytes], commit: Commit) -> Outcome:
         transaction.delete(prefix + key)
     for key, value in put.items():
         transaction.put(prefix + key, value)
+    for partition, rows in commit.found.items():
+        prefix = row_prefix(partition)
+        for key, value in rows.items():
+            transaction.put(prefix + key, value)
     return Outcome.OK
 
 

@@ -68,8 +68,8 @@ class IIndex(Interface):
     """Ordered rows of bytes in partitions. A partition is named by opaque bytes: 16 for a bucket, b"" for the root.
 
     Reads happen at once in the calling thread (they come from the memory map). Writes go to the one writer, which
-    batches them: each commit is atomic within its partition, isolated, and durable before its Deferred fires, unless
-    the engine was opened with ``sync=False``.
+    batches them: each commit is atomic within its partition (and those that it founds), isolated, and durable before
+    its Deferred fires, unless the engine was opened with ``sync=False``.
     """
 
     read_only = Attribute("str: why nothing more is written (a sync failed), or '' while writing is possible.")
@@ -89,11 +89,14 @@ class IIndex(Interface):
         put: Mapping[bytes, bytes],
         delete: Sequence[bytes] = (),
         add: Mapping[bytes, Sequence[int]] = {},
+        found: Mapping[bytes, Mapping[bytes, bytes]] = {},
     ) -> Deferred[CommitResult]:
         """Check ``expect``, then write: all of it or nothing.
 
         ``delete`` of an absent row is no error. ``add`` adds to a row of signed 64-bit counters (absent = zeros;
         ``keys.encode_counters`` is its form), commutative: it never makes a conflict.
+        ``found`` are the first rows of partitions that begin with this commit, by their names: fresh ones, which nobody
+        else knows.
         Errback: StoreReadOnly, StoreFull, CommitUnknown (nobody knows: re-read and compare ids).
         """
 

@@ -174,9 +174,10 @@ class LmdbIndex:
         put: Mapping[bytes, bytes],
         delete: Sequence[bytes] = (),
         add: Mapping[bytes, Sequence[int]] = {},
+        found: Mapping[bytes, Mapping[bytes, bytes]] = {},
     ) -> Deferred[CommitResult]:
         """As ``IIndex``. Raises ValueError for a key or a commit that is too large."""
-        return self._writer.commit(prepare_commit(partition, expect, put, delete, add))
+        return self._writer.commit(prepare_commit(partition, expect, put, delete, add, found))
 
     def close(self) -> Deferred[None]:
         if self._closed is None:

@@ -97,9 +97,10 @@ class MemoryIndex:
         put: Mapping[bytes, bytes],
         delete: Sequence[bytes] = (),
         add: Mapping[bytes, Sequence[int]] = {},
+        found: Mapping[bytes, Mapping[bytes, bytes]] = {},
     ) -> Deferred[CommitResult]:
         """As ``IIndex``. Raises ValueError for a key that no row can have."""
-        commit = prepare_commit(partition, expect, put, delete, add)
+        commit = prepare_commit(partition, expect, put, delete, add, found)
         if self.read_only:
             return fail(StoreReadOnly(self.read_only))
         rows = self._rows(partition)
@@ -116,6 +117,9 @@ class MemoryIndex:
             rows.delete(key)
         for key, value in put_rows.items():
             rows.put(key, value)
+        for name, first_rows in commit.found.items():
+            for key, value in first_rows.items():
+                self._rows(name).put(key, value)
         return succeed(CommitResult.OK)
 
     def close(self) -> Deferred[None]:
