@@ -38,12 +38,15 @@ _LIVE = re.compile(r"gauge_livesum_(\d+)\.db")
 
 
 class _Written:
-    """What the files hold of one series."""
+    """What the files hold of one series.
 
-    def __init__(self, labels: tuple[str, str]) -> None:
+    :param value_class: prometheus-client's, of the files of this worker.
+    """
+
+    def __init__(self, labels: tuple[str, str], value_class: Any) -> None:
         def value(kind: str, metric: tuple[str, str], suffix: str, names: tuple[str, ...], *more: str) -> Any:
             name, text = metric
-            return values.ValueClass(kind, name, name + suffix, names, (*labels, *more), text)
+            return value_class(kind, name, name + suffix, names, (*labels, *more), text)
 
         self._counters = [value("counter", metric, "_total", LABELS) for metric in (REQUESTS, RECEIVED, SENT)]
         self._seconds = value("histogram", LATENCY, "_sum", LABELS)
@@ -70,10 +73,14 @@ class SharedMetrics(Metrics):
     """The metrics of one worker, and at a scrape those of all.
 
     The directory is in ``DIRECTORY_VARIABLE``. Call :meth:`flush` each second and at the end.
+
+    :param number: of the worker. Its files are named after that and not after the process, so one that takes the place
+        of a dead one counts on where that left off, and no files are left over.
     """
 
-    def __init__(self, gauges: Callable[[], Gauges]) -> None:
+    def __init__(self, gauges: Callable[[], Gauges], number: int) -> None:
         self._directory = os.environ[DIRECTORY_VARIABLE]
+        self._value_class = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
         self._written: dict[tuple[str | None, int], _Written] = {}
         name, text = _CONNECTIONS
         self._connections: Any = values.ValueClass("gauge", name, name, (), (), text, multiprocess_mode="livesum")
@@ -88,7 +95,7 @@ class SharedMetrics(Metrics):
             written = self._written.get(key)
             if written is None:
                 operation, status = key
-                written = self._written[key] = _Written((operation or NO_OPERATION, str(status)))
+                written = self._written[key] = _Written((operation or NO_OPERATION, str(status)), self._value_class)
             written.add(series)
         self._connections.set(connections)
 

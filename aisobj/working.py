@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import chdir
+from functools import partial
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -16,6 +17,7 @@ from twisted.python.failure import Failure
 from aisobj import control
 from aisobj.errors import StorageError
 from aisobj.listening import ISharingReactor, SharedPort, StartupError, one_line, worker_factory
+from aisobj.metrics import Gauges
 from aisobj.serving import Serving
 from aisobj.shared_metrics import SharedMetrics
 from aisobj.storage.embedded import DataDirectory
@@ -98,7 +100,7 @@ class Worker(Protocol):
             listen,
             worker=orders.number,
             alone=orders.alone,
-            metrics=self._make_metrics,
+            metrics=partial(self._make_metrics, orders.number),
         )
         await self._serving.start()
         if self._ending:
@@ -107,8 +109,8 @@ class Worker(Protocol):
         self._telling.start(_SETTLED_SECONDS)
         self._tell(control.Ready())
 
-    def _make_metrics(self, gauges: Any) -> SharedMetrics:
-        self._metrics = SharedMetrics(gauges)
+    def _make_metrics(self, number: int, gauges: Callable[[], Gauges]) -> SharedMetrics:
+        self._metrics = SharedMetrics(gauges, number)
         return self._metrics
 
     def _start_failed(self, failure: Failure) -> None:

@@ -53,3 +53,6 @@ class FailingEnvironment:
             return transaction
         self.commits += 1
         return FailingTransaction(transaction, self.error)
+
+    def reader_check(self) -> int:
+        return self._environment.reader_check()

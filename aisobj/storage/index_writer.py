@@ -132,6 +132,8 @@ class IndexWriter:
                 return  # their sockets stay open until close(), so that the end of the stream says all is released
             for client in ended:
                 self._drop(client)
+            if ended:  # perhaps by a kill: a snapshot that it held makes the index grow
+                self._environment.reader_check()
             self._read(wait=not self._waiting)
 
     def close(self) -> None:

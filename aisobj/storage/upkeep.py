@@ -1,4 +1,5 @@
-"""What the embedded engine does by itself now and then: a backup of the index, a gentle scrub. One process does it.
+"""What the embedded engine does by itself now and then: a backup of the index, a gentle scrub, and a look for snapshots
+of processes that have died. One process does it.
 
 Both work in the disk pool, in steps that the reactor spaces out; what fails is logged and tried again later.
 """
@@ -37,6 +38,9 @@ _SAVE: Final = 30.0
 _MIB: Final = 1 << 20
 #: A step counts as so many bytes at least: one of small rows costs a turn of the pool too.
 _LEAST: Final = 256 * 1024
+
+#: A tool or a worker that was killed is found within this, seconds.
+_READERS: Final = 60.0
 
 _END: Final = -1
 
@@ -84,6 +88,7 @@ class EmbeddedUpkeep:
 
     def start(self) -> None:
         settings = self._settings
+        self._begin(self._free_readers, time.time, _READERS)
         if settings.backups:
             self._begin(self._back_up, self._last_backup, settings.backup_interval)
         if settings.scrub_rate:
@@ -126,6 +131,10 @@ class EmbeddedUpkeep:
 
     async def _in_pool(self, call: Callable[..., Any], *arguments: Any) -> Any:
         return await deferToThreadPool(self._reactor, self._pool, call, *arguments)
+
+    async def _free_readers(self) -> None:
+        """Free the slots of dead processes in the table of readers: a snapshot of theirs makes the index grow."""
+        self._environment.reader_check()
 
     # backups ----------------------------------------------------------------------------------------------------
 
