@@ -68,6 +68,7 @@ class AisService(Service):
         self._reactor = reactor
         self._server = server
         self._notices = notices
+        self._user = os.geteuid()
         self._starting: Deferred[None] | None = None
         self._ending = False
 
@@ -88,6 +89,9 @@ class AisService(Service):
         self._starting.addErrback(self._start_failed)
 
     async def _start(self) -> None:
+        if os.geteuid() != self._user:
+            # What has been made until now is root's: the lock, the logs, the sockets; and the key of TLS is read again.
+            raise StartupError("twistd's --uid is not supported: start the server as the user that it is to run as")
         await self._server.start()
         if self._ending:
             return

@@ -491,3 +491,14 @@ def test_secrets_that_everybody_can_read_are_said_at_the_start(tmp_path: Path) -
     assert notices(settings, []) == []
     credentials.chmod(0o644)
     assert "EVERY USER OF THIS MACHINE" in notices(settings, [])[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_uid_of_twistd_is_refused(make_server: MakeServer, workers: int) -> None:
+    server = make_server(start=False, workers=workers)
+    server.command[1:1] = ["--uid", "65534"]
+    server.launch()
+    assert server.wait() == 1
+    assert "ais-s3: twistd's --uid is not supported: start the server as the user" in server.log()
+    server.expect_errors = True
