@@ -22,11 +22,11 @@ from pathlib import Path
 
 from twisted.python.threadpool import ThreadPool
 
-from aisobj.errors import FormatError, StorageError
-from aisobj.model import Format
-from aisobj.storage import keys, records
+from aisobj.errors import StorageError
+from aisobj.storage import keys
 from aisobj.storage.engine import Ballast, Changes
 from aisobj.storage.file_blobs import RESERVE, FileBlobs
+from aisobj.storage.formats import check_format, first_format
 from aisobj.storage.ids import IdMaker
 from aisobj.storage.index_client import (
     IIndexReactor,
@@ -41,12 +41,6 @@ from aisobj.storage.lmdb_env import MAP_SIZE
 from aisobj.storage.lmdb_index import LmdbIndex
 from aisobj.storage.store import ObjectStore
 from aisobj.storage.upkeep import EmbeddedUpkeep, IUpkeepReactor, UpkeepSettings
-
-#: What this release writes, and the oldest release's format that it still reads.
-FORMAT_VERSION = 1
-
-#: The feature flags (``Format.flags``) that this release knows.
-_FLAGS: frozenset[str] = frozenset()
 
 #: Threads for disk work. More do not make one disk faster; fewer would let a slow write hold up every read.
 _THREADS = 8
@@ -246,14 +240,9 @@ async def _check_format(index: IIndex, ids: IdMaker) -> None:
     """Read the format row, or write it into an index that is new."""
     row = index.get(keys.ROOT, (keys.FORMAT,))[0]
     if row is not None:
-        found = records.decode(Format, row)
-        if found.min_reader > FORMAT_VERSION:
-            raise FormatError(f"the data directory has format {found.version}; this release reads {FORMAT_VERSION}")
-        unknown = sorted(set(found.flags) - _FLAGS)
-        if unknown:
-            raise FormatError(f"the data directory uses features that this release does not know: {', '.join(unknown)}")
+        check_format(row, "the data directory")
         return
     changes = Changes(keys.ROOT)
     changes.expect_row(keys.FORMAT, None)
-    changes.put[keys.FORMAT] = records.encode(Format(FORMAT_VERSION, FORMAT_VERSION, [], ids.make()))
+    changes.put[keys.FORMAT] = first_format(ids.make())
     await index.commit(changes.partition, changes.expect, changes.put)

@@ -5,15 +5,17 @@ A backup is one moment of the index. It holds the small objects and the records 
 
 from __future__ import annotations
 
+import calendar
+import contextlib
 import shutil
 import time
 from pathlib import Path
 
 import lmdb
 
-from aisobj.errors import FormatError, StorageError
-from aisobj.model import Format
-from aisobj.storage import keys, records
+from aisobj.errors import StorageError
+from aisobj.storage import keys
+from aisobj.storage.formats import check_format
 from aisobj.storage.index_reader import IndexReader
 from aisobj.storage.syncing import sync_directory, sync_file
 
@@ -21,11 +23,20 @@ from aisobj.storage.syncing import sync_directory, sync_file
 DIRECTORY = "backups"
 _SUFFIX = ".mdb"
 _UNFINISHED = ".unfinished"
+_NAME = "index-%Y%m%dT%H%M%SZ"
 
 
-def backup_name(now: float) -> str:
-    """:param now: seconds since the epoch; a later one sorts later."""
-    return time.strftime("index-%Y%m%dT%H%M%SZ", time.gmtime(now)) + _SUFFIX
+def next_backup(directory: Path, now: float) -> Path:
+    """Where the next backup goes: its name is greater than those of all that are there, also where the clock has gone
+    back since, so the newest is always the last by name.
+
+    :param now: seconds since the epoch.
+    """
+    for newest in reversed(backups(directory)):
+        with contextlib.suppress(ValueError):  # not a name of ours
+            now = max(now, calendar.timegm(time.strptime(newest.stem, _NAME)) + 1)
+            break
+    return directory / (time.strftime(_NAME, time.gmtime(now)) + _SUFFIX)
 
 
 def backups(directory: Path) -> list[Path]:
@@ -68,21 +79,13 @@ def remove_old(directory: Path, keep: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def check_backup(path: Path, newest: int) -> None:
-    """Whether a file is an index that this release reads.
-
-    :param newest: the format version of this release. :raises StorageError: or FormatError: it is not.
-    """
+def check_backup(path: Path) -> None:
+    """Whether a file is an index that this release reads. :raises StorageError: or FormatError: it is not."""
     if not path.is_file():
         raise StorageError(f"{path} is no file")
     reader = IndexReader.open(path)
     try:
-        row = reader.get(keys.ROOT, [keys.FORMAT])[0]
-        if row is None:
-            raise StorageError(f"{path} is no index of ais-s3")
-        found = records.decode(Format, row)
-        if found.min_reader > newest:
-            raise FormatError(f"{path} has format {found.version}; this release reads {newest}")
+        check_format(reader.get(keys.ROOT, [keys.FORMAT])[0], path)
     except lmdb.Error as error:
         raise StorageError(f"{path} cannot be read: {error}") from error
     finally:

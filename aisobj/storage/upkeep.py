@@ -23,7 +23,7 @@ from twisted.python.threadpool import ThreadPool
 
 from aisobj.errors import StorageError
 from aisobj.storage.blob_audit import BlobFiles
-from aisobj.storage.index_backup import DIRECTORY, back_up, backup_name, backups, remove_old
+from aisobj.storage.index_backup import DIRECTORY, back_up, backups, next_backup, remove_old
 from aisobj.storage.index_reader import IndexReader
 from aisobj.storage.scrub import Progress, Scrub, load_progress
 
@@ -106,7 +106,8 @@ class EmbeddedUpkeep:
     async def _repeat(
         self, work: Callable[[], Coroutine[Any, Any, None]], last: Callable[[], float], interval: float
     ) -> None:
-        delay = max(last() + interval - time.time(), min(_FIRST, interval))
+        # What seems to have been done in the future was done before the clock was set back.
+        delay = min(max(last() + interval - time.time(), min(_FIRST, interval)), interval)
         while await self._sleep(delay):
             try:
                 await work()
@@ -143,7 +144,7 @@ class EmbeddedUpkeep:
         return found[-1].stat().st_mtime if found else 0.0
 
     async def _back_up(self) -> None:
-        target = self._data / DIRECTORY / backup_name(time.time())
+        target = next_backup(self._data / DIRECTORY, time.time())
         await self._in_pool(self._back_up_now, target)
         self._log.info("the index was backed up to {target}", target=target)
 

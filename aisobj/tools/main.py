@@ -21,16 +21,18 @@ import lmdb
 import msgspec
 
 import aisobj
-from aisobj.errors import StorageError
+from aisobj.errors import CorruptData, StorageError
+from aisobj.storage import keys
 from aisobj.storage.blob_audit import BlobFiles
-from aisobj.storage.embedded import FORMAT_VERSION, DataDirectory, lock_data_directory
+from aisobj.storage.embedded import DataDirectory, lock_data_directory
+from aisobj.storage.formats import check_format
 from aisobj.storage.index_backup import (
     DIRECTORY,
     back_up,
-    backup_name,
     backups,
     check_backup,
     copy_backup,
+    next_backup,
     swap_index,
     sync_index,
 )
@@ -77,8 +79,13 @@ def main(context: click.Context, data: Path) -> None:
 
 @contextlib.contextmanager
 def _reader(data: Path) -> Iterator[IndexReader]:
+    """The index, of a format that this release reads."""
     reader = IndexReader.open(data / "index")
     try:
+        row = reader.get(keys.ROOT, [keys.FORMAT])[0]
+        if row is not None:
+            with contextlib.suppress(CorruptData):  # that is for fsck and scrub to say
+                check_format(row, data)
         yield reader
     finally:
         reader.close()
@@ -185,7 +192,7 @@ def _drive(work: Scrub, rate: float, state: Path | None) -> None:
 @_guarded
 def backup(data: Path, target: Path | None, as_json: bool) -> None:
     """Copy the index to TARGET (default: a new file in DIR/backups) while a server uses it, or none does."""
-    target = target or data / DIRECTORY / backup_name(time.time())
+    target = target or next_backup(data / DIRECTORY, time.time())
     with _reader(data) as reader:
         back_up(reader.environment, target.absolute())
     size = target.stat().st_size
@@ -206,7 +213,7 @@ def restore(data: Path, source: Path | None, force: bool, as_json: bool) -> None
     with _locked(data):
         source = _chosen(data, source)
         _refuse_to_overwrite(data, force)
-        check_backup(source, FORMAT_VERSION)
+        check_backup(source)
         fresh = copy_backup(data, source, "index.restored")
         files = BlobFiles(data / "blobs")
         with contextlib.closing(IndexReader.open(fresh)) as reader:
@@ -236,7 +243,7 @@ def rebuild_index(data: Path, source: Path | None, force: bool, as_json: bool) -
     with _locked(data):
         source = _chosen(data, source)
         _refuse_to_overwrite(data, force)
-        check_backup(source, FORMAT_VERSION)
+        check_backup(source)
         report = rebuild(data, source)
     lines = [f"added: {text}" for text in report.added]
     lines += [f"dropped: {text}" for text in report.dropped]
