@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aisobj
 
@@ -17,6 +18,13 @@ def module_command(module: str, *arguments: str) -> tuple[str, list[str], dict[s
     search = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
     # -P: nothing of the working directory is imported.
     return sys.executable, [sys.executable, "-P", "-m", module, *arguments], {**os.environ, "PYTHONPATH": search}
+
+
+def steady(reactor: Any) -> None:
+    """Let a reactor's calls come when so many seconds have passed, and not when the machine's clock says so: after that
+    was set back by an hour, they would all come an hour late. To be called before it has any.
+    """
+    reactor.seconds = time.monotonic
 
 
 #: New objects that may be part of a cycle, until the garbage collector looks at them; Python's own figure is 700, and a

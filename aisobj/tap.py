@@ -26,6 +26,7 @@ from aisobj.master import Master
 from aisobj.metrics import Gauges, Metrics
 from aisobj.model import BucketProps
 from aisobj.options import OPEN_FLAG, Options, Settings, refuse
+from aisobj.programs import steady
 from aisobj.protocol.credentials import Credentials
 from aisobj.root import RootResource
 from aisobj.s3.call import Context
@@ -50,6 +51,7 @@ def makeService(options: Options) -> AisService:
     """For twistd. Whatever is wrong is one line on stderr and exit status 1."""
     from twisted.internet import reactor  # noqa: PLC0415 (twistd --reactor chooses it)
 
+    steady(reactor)
     try:
         return assemble(Settings.of(options, os.environ), cast(IServerReactor, reactor))
     except (StartupError, StorageError) as error:
@@ -136,12 +138,12 @@ def make_serving(
     """
     # Its root comes with the store; until then nobody is let in.
     users = None if credentials is None else Credentials.parse(credentials)
-    access_log, audit_log = _open_logs(settings, reactor.seconds, {} if users is None else users.access_keys())
-    site = Site(Resource(), reactor, access_log=access_log, audit_log=audit_log)
+    access_log, audit_log = _open_logs(settings, time.time, {} if users is None else users.access_keys())
+    site = Site(Resource(), reactor, access_log=access_log, audit_log=audit_log, now=time.time)
     listeners = listen(site)
     state = State()
     hosts = (*settings.server_names, socket.gethostname())
-    authenticator = Authenticator(users, settings.region, reactor.seconds, hosts)
+    authenticator = Authenticator(users, settings.region, time.time, hosts)
     props = BucketProps(checksum_type=settings.checksum)
     shared = worker is not None
     return Serving(

@@ -18,6 +18,7 @@ from aisobj import control
 from aisobj.errors import StorageError
 from aisobj.listening import ISharingReactor, SharedPort, StartupError, one_line, worker_factory
 from aisobj.metrics import Gauges
+from aisobj.programs import steady
 from aisobj.serving import Serving
 from aisobj.shared_metrics import SharedMetrics
 from aisobj.storage.embedded import DataDirectory
@@ -162,6 +163,7 @@ def work(leave: Callable[[], None]) -> None:
     """Run a worker until the master ends it. ``leave`` is called when the end of the pipe means nothing any more."""
     from twisted.internet import reactor  # noqa: PLC0415 (it is installed by its import)
 
+    steady(reactor)
     worker = Worker(cast(IWorkerReactor, reactor), leave)
     cast(Any, StandardIO)(worker, stdin=FROM_MASTER, stdout=TO_MASTER)  # typed for Windows
     globalLogBeginner.beginLoggingTo([cast(ILogObserver, worker.log)], redirectStandardIO=False)

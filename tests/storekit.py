@@ -143,12 +143,14 @@ class Rig:
         self.ids = ids
         self.data = data
         self.skew = 0
+        self.passed = 0.0
         self.crashed = False
         self.store = self.new_store()
 
     def new_store(self) -> ObjectStore:
         """Another store over the same engines, as after a restart."""
         self.store = ObjectStore(self.index, self.blobs, reactor, self.ids, inline_limit=INLINE)
+        self.store.sweeper.seconds = lambda: time.monotonic() + self.passed
         return self.store
 
     def fsck(self) -> list[str]:
@@ -161,6 +163,12 @@ class Rig:
         return {bytes.fromhex(path.name) for path in (self.data / "blobs").glob("?????/??/*")}
 
     def later(self, seconds: float) -> None:
+        """So much time passes."""
+        self.passed += seconds
+        self.set_clock(seconds)
+
+    def set_clock(self, seconds: float) -> None:
+        """The clock is set by so much, and no time passes."""
         self.skew += int(seconds * 1e9)
 
     def rows(self, partition: bytes, kind: bytes = b"") -> dict[bytes, bytes]:

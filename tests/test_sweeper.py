@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from aisobj.errors import StorageError, StoreFull
 from aisobj.model import Attributes, Bucket
 from aisobj.storage import keys, records, sweeper
-from aisobj.storage.ids import first_id
+from aisobj.storage.ids import IdMaker, first_id
 from aisobj.storage.store import SWEEP_SECONDS, ObjectStore
 from aisobj.storage.unsettled import MARGIN_NS
 
@@ -50,6 +50,41 @@ async def test_garbage_is_removed_after_its_grace_and_not_before(rig: Rig) -> No
     assert old not in rig.blob_ids()
     assert rig.rows(bucket.id, keys.GARBAGE) == {}
     assert await rig.get(b"k") == LARGE[::-1]
+
+
+@ensureDeferred
+@pytest.mark.parametrize("jumps", [(3600,), (-3600,), (3600, -3600), (-3600, 3600)])
+async def test_garbage_has_its_grace_whatever_the_clock_is_set_to(rig: Rig, jumps: tuple[float, ...]) -> None:
+    await rig.bucket()
+    await rig.put(b"k", LARGE)
+    await rig.store.sweeper.sweep()
+    for jump in jumps:
+        (old,) = rig.blob_ids()
+        await rig.put(b"k", LARGE[::-1])
+        rig.set_clock(jump)
+        for _ in range(9):
+            assert await rig.store.sweeper.sweep() == 0
+            rig.later(60)
+        assert old in rig.blob_ids()
+        rig.later(3700)  # a clock that went back makes it later
+        assert await rig.store.sweeper.sweep() == 1
+    assert await rig.get(b"k") == LARGE[::-1]
+
+
+@ensureDeferred
+async def test_garbage_of_a_worker_whose_ids_lag_has_its_grace_after_the_clock_went_back(rig: Rig) -> None:
+    """A worker that made its last id before the others is the one that the clock's going back moves."""
+    await rig.bucket()
+    await rig.put(b"k", LARGE)
+    await rig.store.sweeper.sweep()
+    rig.set_clock(-1800)
+    rig.store._engine.ids = IdMaker(rig.ids.now)  # it continues from there
+    await rig.put(b"k", LARGE[::-1])
+    rig.store._engine.ids = rig.ids
+    rig.later(590)
+    assert await rig.store.sweeper.sweep() == 0
+    rig.later(1900)
+    assert await rig.store.sweeper.sweep() == 1
 
 
 @ensureDeferred

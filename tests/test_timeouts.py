@@ -120,3 +120,38 @@ async def test_a_rest_that_is_dropped_must_come_in_time() -> None:
 async def connections(server: Server) -> list[Any]:
     await server.until(lambda: bool(server.site.connections) and any(c._buffer for c in server.site.connections))
     return list(server.site.connections)
+
+
+@pytest.mark.parametrize("jump", [-3600.0, 3600.0])
+@pytest_twisted.ensureDeferred
+async def test_no_time_out_comes_early_when_the_clock_is_set(jump: float) -> None:
+    """Idle connections, heads and bodies that are on their way; and they time out after all."""
+    sink = Sink()
+
+    def handler(request: Request) -> int:
+        if request.method == b"GET":
+            return hello(request)
+        request.body.deliver(sink).addErrback(answer_failure, request)
+        return NOT_DONE_YET
+
+    async with serving(handler) as server:
+        skew = 0.0
+        server.site.seconds = lambda: server.clock.seconds() + skew
+        idle, head, body = [await server.connect(data) for data in (GET, GET[:-4], put(100) + b"abc")]
+        await idle.response()
+        await server.until(lambda: sink.data == b"abc" and len(server.site.connections) == 3)
+        server.advance(5)
+        skew = jump
+        server.advance(5)
+        await server.turn()
+        assert len(server.site.connections) == 3
+        idle.send(GET)
+        assert (await idle.response())[0] == 200
+        body.send(b"x" * 97)
+        await server.until(lambda: len(sink.data) == 100)
+        for _ in range(130):
+            server.advance(1)
+            await server.turn()
+        assert code_of(await head.closed()) == b"RequestTimeout"
+        await idle.closed()
+    assert all(seconds >= 0 for _, _, seconds in server.ended)

@@ -27,6 +27,10 @@ class IdMaker:
         self._random = b""
         self._used = 0
 
+    def now(self) -> int:
+        """Nanoseconds, by the clock as it is, which may go back."""
+        return self._now()
+
     def time(self, after: int = 0) -> int:
         """Nanoseconds: max(clock, the last one + 1, ``after`` + 1)."""
         self._last = max(self._now(), self._last + 1, after + 1)

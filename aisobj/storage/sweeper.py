@@ -6,6 +6,7 @@ in one bucket is logged, keeps no other bucket from its turn, and is tried again
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterator
 
 from twisted.logger import Logger
@@ -20,6 +21,8 @@ from aisobj.storage.unsettled import MARGIN_NS
 
 #: How long a replaced blob stays for readers that hold its extents, seconds.
 GRACE = 600.0
+#: What the clock must have been set forward by, seconds, to be noticed.
+_JUMP = 1.0
 #: Rows that one commit of the sweeper touches at most.
 _PAGE = 256
 #: Buckets looked at in one go: some 0.5 ms where nothing is due.
@@ -34,12 +37,17 @@ class Sweeper:
 
     :ivar others: where further processes write blobs: an id that is smaller than those of all their unsettled blobs
         and of their blobs to come; no checkpoint passes it. None: there are no others.
+    :ivar seconds: a clock that only counts.
     """
 
     def __init__(self, engine: Engine, grace: float = GRACE) -> None:
         self.others: bytes | None = None
+        self.seconds: Callable[[], float] = time.monotonic
         self._engine = engine
         self._grace = grace
+        self._due_before = 0  # what was discarded before this is due
+        self._clocks: tuple[float, int] | None = None  # at the last sweep
+        self._waiting_until = 0.0
         self._stopped = False
 
     def stop(self) -> None:
@@ -49,6 +57,7 @@ class Sweeper:
     async def sweep(self) -> int:
         """One turn over all buckets. The number of blobs unlinked."""
         removed = 0
+        self._look_at_the_clocks()
         for number, (row_key, row) in enumerate(self._rows(keys.ROOT, keys.BUCKET_NAME), 1):
             removed += await self._guarded(self._collect, row_key, row)
             if number % _BUCKETS == 0:
@@ -61,6 +70,18 @@ class Sweeper:
             except (S3Error, StorageError) as error:  # the disk is full, or takes no more writes
                 _log.error("writing the checkpoint: {error}", error=error)
         return removed
+
+    def _look_at_the_clocks(self) -> None:
+        """Nobody discards anything earlier than the machine's clock says, so what is older by it than the grace is due,
+        unless the clock was set forward meanwhile: then nothing is, for one grace.
+        """
+        counted, now = self.seconds(), self._engine.ids.now()
+        if self._clocks is not None:
+            jump = (now - self._clocks[1]) / 1e9 - (counted - self._clocks[0])
+            if jump > _JUMP:
+                self._waiting_until = counted + self._grace
+        self._clocks = counted, now
+        self._due_before = 0 if counted < self._waiting_until else now - int(self._grace * 1e9)
 
     async def recover(self) -> int:
         """At start, before anything is served: remove what a crash left. The number of files removed.
@@ -123,10 +144,9 @@ class Sweeper:
         if row is not None and records.decode(Bucket, row).state is BucketState.DELETED:
             await unname(engine, row_key, name_row)  # a crash came before that
             return 0
-        before = engine.ids.time() - int(self._grace * 1e9)
         while True:
             page = engine.index.scan(bucket_id, b"", keys.GARBAGE, _PAGE)
-            due = [(key, row) for key, row in page if keys.garbage_time(key) < before]
+            due = [(key, row) for key, row in page if keys.garbage_time(key) < self._due_before]
             if not due or self._stopped:
                 return removed
             blob_ids = [blob_id for _, row in due for blob_id in records.decode(Garbage, row).blob_ids]

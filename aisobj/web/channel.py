@@ -381,6 +381,13 @@ class Channel(Protocol):
 
     # Time-outs
 
+    def forgive(self, jump: float, now: float) -> None:
+        """The clock was set by so many seconds since the last ``check``: no time-out comes early for that. Whether the
+        deadline is older than that nobody knows, so it may come later, by the longest time-out at most.
+        """
+        if self._deadline != math.inf:
+            self._deadline = min(self._deadline + max(jump, 0.0), now + self.site.limits.longest)
+
     def check(self, now: float, since: float) -> None:
         """Called every ``sweep_seconds``; ``since`` is how long ago the last time was."""
         if now >= self._deadline:

@@ -36,6 +36,11 @@ class Limits:
     linger_seconds: float = 10.0  #: how long linger_bytes may take
     sweep_seconds: float = 1.0  #: how often time-outs are looked at
 
+    @property
+    def longest(self) -> float:
+        """The longest time-out of a connection."""
+        return max(self.head_seconds, self.idle_seconds, self.handshake_seconds, self.linger_seconds)
+
     # S3
     user_metadata_bytes: int = 2 * KIB
     key_bytes: int = 1024

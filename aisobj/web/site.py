@@ -19,6 +19,9 @@ from aisobj.web.limits import Limits
 from aisobj.web.outbox import Outbox
 from aisobj.web.request import Request
 
+#: What the clock must have been set by, seconds, to be noticed.
+_JUMP = 0.05
+
 Observer = Callable[[Request, int, float], None]
 
 
@@ -28,7 +31,8 @@ class Site(Factory):
 
     :param root: the root of the resource tree. Its ``render`` gets a request when the head has arrived, before the
         body, and returns ``NOT_DONE_YET`` or a whole body.
-    :param clock: the reactor, or a ``task.Clock``.
+    :param clock: the reactor, or a ``task.Clock``; counts seconds, from any moment.
+    :param now: seconds since the epoch, which may jump; None: those of ``clock``.
     :ivar observers: called with each request, its status and its seconds when it has ended.
     :ivar connections: the open ones.
     """
@@ -43,6 +47,7 @@ class Site(Factory):
         limits: Limits | None = None,
         access_log: AccessLog | None = None,
         audit_log: AuditLog | None = None,
+        now: Callable[[], float] | None = None,
     ) -> None:
         self.root = root
         self.clock = clock
@@ -53,9 +58,9 @@ class Site(Factory):
         self.connections: set[Channel] = set()
         self.outbox = Outbox(clock)
         self.draining = False
-        self.seconds: Callable[[], float] = clock.seconds
+        self.seconds: Callable[[], float] = now or clock.seconds
         self._sweep_call: IDelayedCall | None = None
-        self._swept = 0.0
+        self._swept = self._swept_at = 0.0  # by the clock, and since the epoch
         self._emptied: Deferred[None] | None = None
         self._second = -1
         self._common_headers = b""
@@ -123,7 +128,7 @@ class Site(Factory):
             return False
         self.connections.add(channel)
         if self._sweep_call is None:
-            self._swept = self.seconds()
+            self._swept, self._swept_at = self.clock.seconds(), self.seconds()
             self._sweep_call = self.clock.callLater(self.limits.sweep_seconds, self._sweep)
         return True
 
@@ -134,6 +139,8 @@ class Site(Factory):
     def request_ended(self, request: Request, now: float) -> None:
         """One line, one metric."""
         seconds = now - request.started
+        if seconds < 0.0:  # noqa: PLR1730 (max costs twice as much); the clock was set back meanwhile
+            seconds = 0.0
         if self.access_log is not None:
             self.access_log.add(request, now, seconds)
         for observer in self.observers:
@@ -145,9 +152,13 @@ class Site(Factory):
     def _sweep(self) -> None:
         """Look at every time-out: one call for all connections instead of two or three for each request."""
         self._sweep_call = None
-        now = self.seconds()
-        since, self._swept = max(0.0, now - self._swept), now
+        now, counted = self.seconds(), self.clock.seconds()
+        since, jump = max(0.0, counted - self._swept), now - self._swept_at
+        jump -= since
+        self._swept, self._swept_at = counted, now
         for channel in list(self.connections):
+            if abs(jump) > _JUMP:
+                channel.forgive(jump, now)
             channel.check(now, since)
         if self.connections:
             self._sweep_call = self.clock.callLater(self.limits.sweep_seconds, self._sweep)
