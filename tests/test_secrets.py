@@ -40,13 +40,17 @@ class Requests:
         self.signatures: set[bytes] = set()
 
     def raw(self, data: bytes) -> None:
-        own = set(_SIGNATURES.findall(data))
-        self.signatures |= own
         with contextlib.suppress(EOFError, OSError):
-            answer = repr(Sender(self.server.endpoint).send(data)).encode()
-            for signature in own:  # a client may be told what it has sent (SignatureProvided)
-                answer = answer.replace(signature, b"-")
-            self.answers.append(answer)
+            answer = Sender(self.server.endpoint).send(data)
+            self.remember(answer, set(_SIGNATURES.findall(data.replace(b"%53", b"S"))))
+
+    def remember(self, answer: Any, own: set[bytes]) -> None:
+        """An answer, but for the signatures that its request had: a client may be told those (SignatureProvided)."""
+        self.signatures |= own
+        text = repr(answer).encode()
+        for signature in own:
+            text = text.replace(signature, b"-")
+        self.answers.append(text)
 
     def boto(self) -> None:
         client = self.server.boto()
@@ -81,7 +85,6 @@ class Requests:
                     target.replace(b"Signature", b"%53ignature"),
                     target + b"%zz",
                 ):
-                    self.signatures |= set(_SIGNATURES.findall(asked.replace(b"%53", b"S")))
                     self.raw(
                         method + b" " + asked + b" HTTP/1.1\r\nHost: " + host + b"\r\nReferer: " + referer + b"\r\n"
                         b"User-Agent: agent ?" + urlsplit(url).query.encode() + b"\r\n\r\n"
@@ -109,8 +112,8 @@ class Requests:
                 # Nearly right: the answer must not say what would have been
                 self.raw(re.sub(rb"(Signature=[0-9a-f]{63})[0-9a-f]", rb"\1Z", request))
             for mode in (STREAMING, STREAMING_TRAILER):
-                self.answers.append(repr(sender.put_chunked("/s3/bucket/chunked", [b"x" * 9000], mode=mode)).encode())
-                self.signatures.add(sender.signature.seed)
+                answer = sender.put_chunked("/s3/bucket/chunked", [b"x" * 9000], mode=mode)
+                self.remember(answer, {sender.signature.seed})
         secret = USERS["alice"][1].encode()
         # Somebody's mistakes: what is not a signature is no reason to repeat it either
         self.raw(b"GET /s3 HTTP/1.1\r\nHost: x\r\nAuthorization: Basic " + secret + b"\r\n\r\n")
