@@ -28,6 +28,8 @@ ACKNOWLEDGE_EARLY = "--sabotage=acknowledge-early"
 SKIP_DIRECTORY_SYNC = "--sabotage=skip-directory-sync"
 #: An error of a file-system call is taken for a success of it (``--workers 1``).
 IGNORE_FAULTS = "--sabotage=ignore-faults"
+#: Nothing that is read is compared with its checksum (``--workers 1``).
+VERIFY_NOTHING = "--sabotage=verify-nothing"
 
 _PR_SET_NAME = 15
 #: The modules that the server runs as processes of its own -> the names of these processes.
@@ -167,10 +169,17 @@ def _ignore_faults() -> None:
     FileSystem.fdatasync = fdatasync  # type: ignore[method-assign]
 
 
+def _verify_nothing() -> None:
+    from reliability.unverified import verify_nothing  # noqa: PLC0415
+
+    verify_nothing()
+
+
 _SABOTAGES = {
     ACKNOWLEDGE_EARLY: _acknowledge_early,
     SKIP_DIRECTORY_SYNC: _skip_directory_sync,
     IGNORE_FAULTS: _ignore_faults,
+    VERIFY_NOTHING: _verify_nothing,
 }
 
 if __name__ == "__main__":

@@ -89,11 +89,10 @@ def handshake(port: int, version: ssl.TLSVersion) -> str | None:
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
-@pytest.mark.parametrize("workers", [1, 2])
-def test_tls_older_than_1_2_is_refused(make_server: MakeServer, tmp_path: Path, workers: int) -> None:
+def test_tls_older_than_1_2_is_refused(make_server: MakeServer, tmp_path: Path) -> None:
     key, certificate = self_signed(tmp_path)
     listen = (f"ssl:0:privateKey={key}:certKey={certificate}:interface=127.0.0.1",)
-    server = make_server(listen=listen, workers=workers)
+    server = make_server(listen=listen)
     assert handshake(server.port, ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
     assert handshake(server.port, ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
     for old in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
