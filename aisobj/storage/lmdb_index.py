@@ -67,6 +67,7 @@ def _read(cursor: lmdb.Cursor, within: bytes, cut: int, limit: int) -> list[tupl
     No line of Python runs for a row but the cut, so rows are read ahead: more, the more have been right.
     """
     found: list[tuple[bytes, bytes]] = []
+    own = slice(cut, None)
     following = cast(Iterator[_Row], cursor.iternext())
     batch = _FIRST_BATCH
     while limit > 0:
@@ -75,7 +76,7 @@ def _read(cursor: lmdb.Cursor, within: bytes, cut: int, limit: int) -> list[tupl
         if rows and not rows[-1][0].startswith(within):
             # All up to one are right, and they come first: keys are in order, and none is less than the first of them.
             right = bisect_left(rows, True, key=lambda row: not row[0].startswith(within))
-        found += [(key[cut:], value) for key, value in (rows if right == len(rows) else rows[:right])]
+        found += [(key[own], value) for key, value in (rows if right == len(rows) else rows[:right])]
         if right < min(batch, limit):
             break
         limit -= right
