@@ -112,29 +112,30 @@ def _collect(
         return Page(items, groups, False, last)
     if not delimiter or b"\0" in delimiter:
         return (yield from _collect_flat(scan, prefix, cursor, max_keys))
-    batch, work = 1, 0
+    batch, work, room = 1, 0, max_keys
+    begin, width = len(prefix), len(delimiter)
     while True:
-        room = max_keys - len(items) - len(groups)
-        rows = scan(cursor, prefix, min(batch, room + 1))
+        rows = scan(cursor, prefix, batch if batch <= room else room + 1)
         if not rows:
             return Page(items, groups, False, last)
-        # Groups come next to groups and keys next to keys: read ahead more, the longer no group has come.
-        batch = min(batch * 4, _SLICE)
-        work += len(rows) + _GROUP
         for row in rows:
             if not room:
                 return Page(items, groups, True, last)
             room -= 1
             key = row[0]
-            end = key.find(delimiter, len(prefix), len(key) - suffix)
+            end = key.find(delimiter, begin, len(key) - suffix)
             if end >= 0:
-                last = key[: end + len(delimiter)]
+                last = key[: end + width]
                 groups.append(last)
                 cursor = last + _PAST
                 batch = 1
                 break
             items.append(row)
             cursor = last = key
+        else:
+            # Groups come next to groups and keys next to keys: read ahead more, the longer no group has come.
+            batch = min(batch * 4, _SLICE)
+        work += len(rows) + _GROUP
         if work >= _SLICE:
             work = 0
             yield

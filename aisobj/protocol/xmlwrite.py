@@ -271,7 +271,8 @@ def _delimiter(params: ListParams | UploadsParams, encode: Callable[[bytes], str
 
 
 def _common_prefixes(prefixes: list[bytes], encode: Callable[[bytes], str]) -> str:
-    return "".join([f"<CommonPrefixes><Prefix>{encode(prefix)}</Prefix></CommonPrefixes>" for prefix in prefixes])
+    shown = _encode_all(prefixes, encode) if prefixes else []
+    return "".join([f"<CommonPrefixes><Prefix>{prefix}</Prefix></CommonPrefixes>" for prefix in shown])
 
 
 def _dated_etag(made: ObjectRecord | Part) -> str:

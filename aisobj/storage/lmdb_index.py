@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import lmdb
 from twisted.internet.defer import Deferred
@@ -14,11 +14,13 @@ from zope.interface import implementer
 
 from aisobj.errors import StorageError
 from aisobj.storage.index_client import IIndexReactor, ProcessWriter, StartWriter, ThreadWriter, WriterClient
-from aisobj.storage.index_protocol import MAX_KEY, first_row, prepare_commit
+from aisobj.storage.index_protocol import MAX_KEY, MAX_PARTITION, prepare_commit
 from aisobj.storage.interfaces import CommitResult, Expectations, IIndex, ISnapshot
 from aisobj.storage.lmdb_env import MAP_SIZE, open_environment, row_prefix, settle
 
 _FIRST_BATCH = 16
+#: of a key in LMDB: a partition's name behind its length, and a row's key
+_LONGEST = 1 + MAX_PARTITION + MAX_KEY
 
 _Row = tuple[bytes, bytes]
 
@@ -41,21 +43,24 @@ class LmdbSnapshot:
         return self._transaction.get(self._prefix + key)
 
     def scan(self, after: bytes, prefix: bytes, limit: int, lead: bytes = b"") -> list[tuple[bytes, bytes]]:
-        # LMDB refuses to look for a longer key than it can hold. Of the keys it can hold the shortened one is the
-        # only one too many: it is not greater than the long one, whose beginning it is.
-        first = lead + first_row(after, prefix)
-        before = self._prefix + lead
-        cursor = self._cursor
+        cursor: Any = self._cursor  # a cast of each row is a call for each group
         if cursor is None:
             cursor = self._cursor = self._transaction.cursor()
-        if not cursor.set_range(self._prefix + first[:MAX_KEY]):
+        before = self._prefix + lead
+        first = before + (after + b"\0" if after >= prefix else prefix)  # first_row, which is called for each group
+        if not (cursor.set_range(first) if len(first) <= _LONGEST else self._set_range(cursor, first)):
             return []
-        if len(first) > MAX_KEY and cast(bytes, cursor.key())[len(self._prefix) :] < first and not cursor.next():
-            return []
-        if limit == 1:  # the next group's first key: half of what a listing with a delimiter costs
-            key, value = cast(_Row, cursor.item())
+        if limit == 1:  # the next group's first key: what a listing with a delimiter mostly costs
+            row: _Row = cursor.item()
+            key, value = row
             return [(key[len(before) :], value)] if key.startswith(before + prefix) else []
         return _read(cursor, before + prefix, len(before), limit)
+
+    def _set_range(self, cursor: lmdb.Cursor, first: bytes) -> bool:
+        """Of a key that is longer than LMDB looks for. Of those that it can hold the shortened one is the only one too
+        many: it is not greater than the long one, whose beginning it is."""
+        found: bool = cursor.set_range(first[:_LONGEST])
+        return found and (cast(bytes, cursor.key()) > first or cursor.next())
 
     def close(self) -> None:
         self._transaction.abort()
