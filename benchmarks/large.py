@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +25,7 @@ CONNECTIONS = 4
 #: parts that a small and a huge object both have: 64 MiB in parts of 5 MiB
 PARTS = 13
 _PART = 5 * MIB
-_COPIES, _COMPLETES = 40, 3
+_COPIES, _COMPLETES = 40, 5
 #: uploads on each connection in a round: what they replace stays on the disk for ten minutes
 _UPLOADS = 8
 
@@ -135,24 +137,23 @@ def _with_hashes(run: Callable[[Bench, Server], Sample]) -> Callable[[Bench, Ser
 # Copies and completed uploads -----------------------------------------------------------------------------------------
 
 
-def new_upload(bench: Bench, server: Server, key: str, size: int, parts: int) -> Callable[[], object]:
-    """An upload whose parts, of ``size`` bytes each, are there; calling the result completes it."""
+def new_uploads(server: Server, key: str, parts: int, size: int, count: int = 1) -> list[Callable[[], object]]:
+    """Uploads whose parts, of ``size`` bytes each, are there; calling a result completes one.
+
+    The parts are links (``bulk_upload``), so they may be huge and many. The server stops for it.
+    """
+    assert isinstance(server, Ais)
+    server.stop()
+    command = [sys.executable, "-m", "benchmarks.bulk_upload", str(server.data), key, str(parts), str(size)]
+    command += [f"--bucket={BUCKET}", f"--uploads={count}"]
+    made = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+    server.__dict__.pop("client", None)  # it gets another port
+    server.start()
+    return [_completion(server, key, upload) for upload in made.stdout.split()]
+
+
+def _completion(server: Server, key: str, upload: str) -> Callable[[], object]:
     client = server.client
-    upload = client.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
-    host, port = server.address
-    numbers = iter(range(1, parts + 1))
-
-    def head() -> bytes:
-        target = server.target("upload_part", key, UploadId=upload, PartNumber=next(numbers))
-        return f"PUT {target} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {size}\r\n\r\n".encode()
-
-    path = bench.folder / "part"
-    with path.open("wb") as file:
-        file.truncate(size)
-    sample = uploads(server, [head], path, seconds=1200, most=parts)
-    path.unlink()
-    if sample.errors:
-        raise RuntimeError(f"{sample.errors} parts were refused")
     pages = client.get_paginator("list_parts").paginate(Bucket=BUCKET, Key=key, UploadId=upload)
     done = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for page in pages for part in page["Parts"]]
     return lambda: client.complete_multipart_upload(
@@ -161,11 +162,12 @@ def new_upload(bench: Bench, server: Server, key: str, size: int, parts: int) ->
 
 
 def fill_parts(bench: Bench, server: Server) -> None:
-    """Two objects of 13 parts each: of 64 MiB, and of 5 GiB (1 GiB with --quick), the most CopyObject takes."""
+    """Two objects of 13 parts each: of 64 MiB, and of 5 GiB, the most that CopyObject takes."""
 
     def fill(bench: Bench, server: Server) -> None:
-        for name, size in (("small", _PART), ("huge", (MIB * 1024 if bench.quick else 5 << 30) // PARTS)):
-            new_upload(bench, server, f"parts/{name}", size, PARTS)()
+        for name, size in (("small", _PART), ("huge", (5 << 30) // PARTS)):
+            [complete_it] = new_uploads(server, f"parts/{name}", PARTS, size)
+            complete_it()
 
     bench.once("parts", server, fill)
 
@@ -177,21 +179,24 @@ def copy(name: str) -> Callable[[Bench, Server], Sample]:
         def copy_once() -> None:
             server.client.copy_object(Bucket=BUCKET, Key=f"copy/{name}", CopySource=source)
 
+        copy_once()  # the server may just have started
         return calls(server, [copy_once] * _COPIES)
 
     return run
 
 
 def complete(size: int) -> Callable[[Bench, Server], Sample]:
-    """Uploads of 13 parts. Their bytes must be written for each of them, which decides how large they can be."""
+    """Uploads of 13 parts."""
 
     def run(bench: Bench, server: Server) -> Sample:
-        return calls(server, [new_upload(bench, server, "completed", size, PARTS) for _ in range(_COMPLETES)])
+        first, *others = new_uploads(server, "completed", PARTS, size, 1 + _COMPLETES)
+        first()  # the server has just started
+        return calls(server, others)
 
     return run
 
 
-_SMALL, _HUGE, _LARGER, _FIO = "64 MiB", "5 GiB", "1 GiB", "fio sequential, synced"
+_SMALL, _HUGE, _LARGER, _FIO = "64 MiB", "5 GiB", "10 GiB", "fio sequential, synced"
 
 
 def _alike(large: str) -> tuple[Target, Target]:
@@ -251,15 +256,15 @@ WORKLOADS = [
         _alike(_HUGE),
         fill_parts,
         latency=True,
-        disk=6 << 30,
+        disk=1 << 30,
     ),
     Workload(
         "complete",
         f"CompleteMultipartUpload, {PARTS} parts",
-        {_SMALL: (OURS, complete(_PART)), _LARGER: (OURS, complete((1 << 30) // PARTS))},
+        {_SMALL: (OURS, complete(_PART)), _LARGER: (OURS, complete((10 << 30) // PARTS))},
         _alike(_LARGER),
         latency=True,
         rounds=3,
-        disk=3 * _COMPLETES << 30,
+        disk=4 * (1 + _COMPLETES) << 30,
     ),
 ]
