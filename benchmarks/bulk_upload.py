@@ -4,7 +4,7 @@
 
 10,000 parts of the least size are 49 GiB, which few disks have to spare. So one part of SIZE bytes is written, and all
 others of an upload are links to it, made by the store's own clone, as CopyObject makes them: rows, blobs and what a
-Complete does are those of real parts. Nothing is synced. Prints the id of each upload.
+Complete does are those of real parts. Nothing is synced. Prints key and id of each upload: KEY, KEY1, KEY2, ...
 """
 
 from __future__ import annotations
@@ -55,8 +55,10 @@ async def load(reactor: IEmbeddedReactor, options: argparse.Namespace) -> None:
         store = await open_store(options.data, reactor=reactor, lock=lock, sync=False)
         try:
             bucket = store.buckets.get(options.bucket)
-            for _ in range(options.uploads):
-                print(await make_upload(store, bucket, options.key.encode(), options.parts, options.size), flush=True)
+            for number in range(options.uploads):
+                key = f"{options.key}{number or ''}"
+                upload = await make_upload(store, bucket, key.encode(), options.parts, options.size)
+                print(key, upload, flush=True)
         finally:
             await store.close()
     finally:
@@ -66,7 +68,7 @@ async def load(reactor: IEmbeddedReactor, options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the data directory of a server that has ended")
-    parser.add_argument("key", help="of the object that the uploads become")
+    parser.add_argument("key", help="of the object that the first upload becomes, without blanks")
     parser.add_argument("parts", type=int, help="of each upload")
     parser.add_argument("size", type=int, help="of each part, bytes")
     parser.add_argument("--bucket", default="bench", help="one that is there (default bench)")

@@ -13,6 +13,7 @@ from xmlkit import KEY, SECOND, WHEN, T, sent
 from aisobj.errors import S3Error
 from aisobj.model import VersioningStatus
 from aisobj.protocol import xml
+from aisobj.protocol.listing import finish
 
 
 def test_what_boto3_sends_is_read() -> None:
@@ -42,7 +43,7 @@ def test_what_boto3_sends_is_read() -> None:
     )
     parts = [{"PartNumber": 2, "ETag": '"e"', "ChecksumCRC32": "AA=="}, {"PartNumber": 1, "ETag": "f"}]
     body = sent("CompleteMultipartUpload", Bucket="b", Key="k", UploadId="u", MultipartUpload={"Parts": parts})
-    assert xml.read_complete(body) == [xml.CompletePart(2, "e", {"CRC32": "AA=="}), xml.CompletePart(1, "f")]
+    assert finish(xml.read_complete(body)) == [xml.CompletePart(2, "e", {"CRC32": "AA=="}), xml.CompletePart(1, "f")]
 
 
 @given(st.lists(KEY, min_size=1, max_size=5), st.sampled_from(["raw", "hex", "decimal", "padded"]))
@@ -85,7 +86,7 @@ READERS: Mapping[str, Reader] = {
     "CreateBucketConfiguration": xml.read_create_bucket,
     "VersioningConfiguration": xml.read_versioning,
     "Delete": xml.read_delete,
-    "CompleteMultipartUpload": xml.read_complete,
+    "CompleteMultipartUpload": lambda body: finish(xml.read_complete(body)),
 }
 
 BOMB = "<!DOCTYPE a [<!ENTITY a0 'x'>" + "".join(f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, 20)) + "]>"
@@ -166,14 +167,30 @@ PART = "<Part><PartNumber>1</PartNumber><ETag>e</ETag></Part>"
 )
 def test_a_list_that_is_not_what_aws_asks_for_is_malformed(body: bytes) -> None:
     with pytest.raises(S3Error) as caught:
-        (xml.read_delete if b"<Delete>" in body else xml.read_complete)(body)
+        xml.read_delete(body) if b"<Delete>" in body else finish(xml.read_complete(body))
+    assert caught.value.code == "MalformedXML"
+
+
+def test_many_parts_are_read_in_slices_however_their_etags_are_quoted() -> None:
+    parts = [xml.CompletePart(number, f"e{number}") for number in range(1, 3001)]
+    for quote in ('"', "&#34;", "&quot;", "&#x22;"):
+        rows = [f"<Part><PartNumber>{p.number}</PartNumber><ETag>{quote}{p.etag}{quote}</ETag></Part>" for p in parts]
+        body = complete("".join(rows))
+        assert sum(1 for _ in xml.read_complete(body)) >= len(parts) // 100
+        assert finish(xml.read_complete(body)) == parts
+
+
+@pytest.mark.parametrize("odd", ["\x01", "&#1;", "\ufffe"])
+def test_a_part_with_what_xml_cannot_carry_is_malformed(odd: str) -> None:
+    with pytest.raises(S3Error) as caught:
+        finish(xml.read_complete(complete(f"<Part><PartNumber>1</PartNumber><ETag>{odd}</ETag></Part>")))
     assert caught.value.code == "MalformedXML"
 
 
 def test_1000_keys_and_unknown_elements_of_a_part_are_read() -> None:
     assert len(xml.read_delete(objects(1000))[0]) == 1000
     part = "<Part><PartNumber> 07 </PartNumber><ETag> &quot;e&quot; </ETag><New/><ChecksumX>y</ChecksumX></Part>"
-    assert xml.read_complete(complete(part)) == [xml.CompletePart(7, "e", {"X": "y"})]
+    assert finish(xml.read_complete(complete(part))) == [xml.CompletePart(7, "e", {"X": "y"})]
 
 
 @pytest.mark.parametrize("inner", ["", "<Status/>", "<Status>enabled</Status>", "<Status>Off</Status>"])

@@ -7,6 +7,7 @@ from aisobj.errors import S3Error
 from aisobj.model import Attributes, Bucket, Checksum, Part, Upload
 from aisobj.protocol import xml
 from aisobj.protocol.conditions import WritePrecondition, parse_copy_source_range, resolve_copy_source_range
+from aisobj.protocol.listing import Slices
 from aisobj.protocol.listparams import PartsParams
 from aisobj.protocol.metadata import parse_object_headers
 from aisobj.s3.answers import checksum_headers, etag_header, version_header
@@ -20,6 +21,8 @@ from aisobj.web.upload import header_checksum, read_document, receive
 MAX_PARTS = 10_000
 #: 10,000 parts with number, ETag and checksums.
 _MAX_DOCUMENT = 8 << 20
+#: Parts looked at in one go: some 0.5 ms.
+_CHOSEN = 500
 
 
 async def create_multipart_upload(call: Call) -> None:
@@ -118,7 +121,8 @@ async def complete_multipart_upload(call: Call) -> None:
     upload_id = call.query.get("uploadId") or ""
     # The x-amz-checksum-* headers of this request speak of the object, not of the document.
     document = await read_document(call.request, call.auth, _MAX_DOCUMENT, of_body=False)
-    chosen = await call.read(document, _read_chosen)
+    # In a thread it would take the interpreter for 5 ms at a time, and the reactor wait for it at each system call.
+    chosen = await call.store.turns.run(_read_chosen(document), at_once=True)
     bucket, record = await call.store.uploads.complete(
         bucket,
         call.key,
@@ -135,8 +139,14 @@ async def complete_multipart_upload(call: Call) -> None:
     call.send_xml(result, *version_header(bucket, record))
 
 
-def _read_chosen(document: bytes) -> list[Chosen]:
-    return [Chosen(part.number, part.etag, _part_checksum(part)) for part in xml.read_complete(document)]
+def _read_chosen(document: bytes) -> Slices[list[Chosen]]:
+    parts = yield from xml.read_complete(document)
+    chosen: list[Chosen] = []
+    for start in range(0, len(parts), _CHOSEN):
+        chosen += [Chosen(each.number, each.etag, _part_checksum(each)) for each in parts[start : start + _CHOSEN]]
+        if start + _CHOSEN < len(parts):
+            yield
+    return chosen
 
 
 def _part_checksum(part: xml.CompletePart) -> Checksum | None:
