@@ -39,3 +39,26 @@ def test_every_object_is_there_and_counted(loaded: ServerProcess) -> None:
     assert len(prefixes) == 100
     assert made["ETag"] == put["ETag"]
     assert re.search(rf"^ais_s3_objects\S* {COUNT + 1}\.0$", metrics, re.MULTILINE), metrics
+
+
+def test_an_upload_of_linked_parts_completes_and_is_read_back_part_for_part(tmp_path: Path) -> None:
+    server, parts, size = ServerProcess(tmp_path / "home"), 3, 5 << 20
+    server.start()
+    server.boto().create_bucket(Bucket="bench")
+    server.stop()
+    command = [sys.executable, "-m", "benchmarks.bulk_upload", str(tmp_path / "home" / "data"), "huge"]
+    made = subprocess.run(
+        [*command, str(parts), str(size)], cwd=ROOT, check=True, capture_output=True, text=True, timeout=120
+    )
+    [(key, upload)] = [line.split() for line in made.stdout.splitlines()]
+    server.start()
+    try:
+        client = server.boto()
+        listed = client.list_parts(Bucket="bench", Key=key, UploadId=upload)["Parts"]
+        chosen = {"Parts": [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in listed]}
+        client.complete_multipart_upload(Bucket="bench", Key=key, UploadId=upload, MultipartUpload=chosen)
+        body = client.get_object(Bucket="bench", Key=key)["Body"].read()
+    finally:
+        server.stop()
+    assert len(body) == parts * size
+    assert body == body[:size] * parts
