@@ -26,8 +26,8 @@ from aisobj.web.request import Request
 
 XML = (b"Content-Type", b"application/xml")
 
-#: Documents up to this many bytes are read at once, which takes at most some 10 ms. Longer ones, of thousands of parts
-#: or keys, are read in a thread: the others are served meanwhile.
+#: Documents up to this many bytes are read at once, which takes at most some 10 ms. Longer ones, of many keys, are read
+#: in a thread: the others are served meanwhile. (The one of a Complete is read in slices, however long it is.)
 _SHORT_DOCUMENT = 1 << 16
 
 # For every request. In Python 3.11 an Enum looks its members up by a function, and bytes are found after a TypeError.
