@@ -26,7 +26,7 @@ from aisobj.errors import StorageError
 from aisobj.storage import keys
 from aisobj.storage.engine import Ballast, Changes
 from aisobj.storage.file_blobs import RESERVE, FileBlobs
-from aisobj.storage.formats import check_format, first_format
+from aisobj.storage.formats import check_format, first_format, migrate
 from aisobj.storage.ids import IdMaker
 from aisobj.storage.index_client import (
     IIndexReactor,
@@ -36,6 +36,7 @@ from aisobj.storage.index_client import (
     directory,
     short_path,
 )
+from aisobj.storage.index_recovery import recover
 from aisobj.storage.interfaces import IIndex
 from aisobj.storage.lmdb_env import MAP_SIZE
 from aisobj.storage.lmdb_index import LmdbIndex
@@ -127,6 +128,7 @@ def start_writer(
 
     :param listener: of :func:`writer_socket`; stays the caller's, since it outlives a writer.
     """
+    recover(data.path / _INDEX, sync=sync, migrate=migrate)
     writer = ProcessWriter(reactor, data.path / _INDEX, sync, MAP_SIZE, data.descriptor, listener.fileno())
     return WriterClient(reactor, writer.start)
 
@@ -167,7 +169,9 @@ async def open_store(
     pool = ThreadPool(0, _THREADS, "disk")
     keep_open = None if lock is None else lock.descriptor
     connect = connector(path / _WRITER) if shared else None
-    index = LmdbIndex.open(path / _INDEX, reactor=reactor, sync=sync, keep_open=keep_open, start_writer=connect)
+    index = LmdbIndex.open(
+        path / _INDEX, reactor=reactor, sync=sync, keep_open=keep_open, start_writer=connect, migrate=migrate
+    )
     try:
         await _check_format(index, ids)
         pool.start()

@@ -32,6 +32,7 @@ from zope.interface import implementer
 
 from aisobj.errors import CommitUnknown, StorageError, StoreFull, StoreReadOnly
 from aisobj.programs import module_command
+from aisobj.storage.index_log import IndexLog
 from aisobj.storage.index_protocol import (
     NOTICE,
     Answer,
@@ -69,19 +70,23 @@ class IIndexReactor(IReactorFDSet, IReactorProcess, IReactorTime):
 
 
 class ThreadWriter:
-    """Runs the writer in a thread, on the server's own environment (LMDB forbids opening it twice in a process)."""
+    """Runs the writer in a thread, on the server's own environment (LMDB forbids opening it twice in a process).
 
-    def __init__(self, environment: lmdb.Environment) -> None:
+    :param path: of the index, where commits are to be durable.
+    """
+
+    def __init__(self, environment: lmdb.Environment, path: Path | None) -> None:
         self._environment = environment
+        self._path = path
 
     def start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
-        writer = IndexWriter(self._environment, [theirs])
-        threading.Thread(target=self._run, args=(writer,), name="index writer", daemon=True).start()
+        threading.Thread(target=self._run, args=(theirs,), name="index writer", daemon=True).start()
         return ours
 
-    @staticmethod
-    def _run(writer: IndexWriter) -> None:
+    def _run(self, client: socket.socket) -> None:
+        log = None if self._path is None else IndexLog(self._path, self._environment)
+        writer = IndexWriter(self._environment, [client], log=log)
         try:
             writer.run()
         finally:

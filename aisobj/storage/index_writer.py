@@ -11,11 +11,11 @@ no Twisted (13 MB of its own memory).
 Every client is greeted with a commit of nothing that waits in line like its own would (``NOTICE``). That is a write
 transaction, and beginning one makes LMDB show what a writer that was killed had written but not shown yet.
 
-How a commit can fail, and what is then on disk (LMDB 1.0, ``mdb_txn_commit``: write pages, fdatasync, write the meta
-page through an O_DSYNC descriptor): until the meta page is written nothing refers to the new pages, so a failure
-before that has changed nothing. Where the meta page's write fails LMDB puts the old one back and refuses every later
-transaction (MDB_PANIC). A failure that is not a lack of room makes the writer read-only for good: after a sync that
-failed nobody knows what the kernel dropped, and a second one would say all is well.
+How a commit can fail, and what is then on disk: its record in the log (``index_log``) is written and synced before LMDB
+commits; a failure before that, or of that, has changed nothing. Where LMDB then cannot write its pages, the record is
+taken back. Where the meta page's write fails LMDB puts the old one back and refuses all later transactions (MDB_PANIC).
+A failure that is not a lack of room makes the writer read-only for good: after a sync that failed nobody knows what the
+kernel dropped, and a second one would say all is well.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -35,18 +35,19 @@ import lmdb
 
 from aisobj.errors import StorageError
 from aisobj.programs import quiet_collector
+from aisobj.storage.index_log import IndexLog, is_no_room
 from aisobj.storage.index_protocol import (
     NOTICE,
     Answer,
     Commit,
     FrameReader,
     Outcome,
-    changes,
     decode_commit,
     encode_frame,
     notice_commit,
 )
-from aisobj.storage.lmdb_env import open_environment, row_prefix, settle
+from aisobj.storage.index_rows import IndexRows, write_rows
+from aisobj.storage.lmdb_env import open_environment
 
 #: the most one transaction takes: LMDB keeps its pages in memory, and the last commit waits for the first
 MAX_BATCH_COMMITS: Final = 1024
@@ -86,6 +87,7 @@ class IndexWriter:
     :param clients: connected stream sockets, from now on the writer's.
     :param read_only: begin with this as :attr:`read_only`.
     :param listener: a listening socket for further clients, from now on the writer's.
+    :param log: makes commits durable, from now on the writer's; without it a power cut may lose or spoil everything.
     """
 
     def __init__(
@@ -94,11 +96,13 @@ class IndexWriter:
         clients: Iterable[socket.socket],
         read_only: str = "",
         listener: socket.socket | None = None,
+        log: IndexLog | None = None,
     ) -> None:
         #: why nothing is written any more, or ""
         self.read_only = read_only
         self._told = read_only  # what every client knows, or learns from its greeting
         self._environment = environment
+        self._log = log
         self._selector = selectors.DefaultSelector()
         self._clients: set[_Client] = set()
         self._waiting: deque[tuple[_Client, Commit, int]] = deque()
@@ -136,8 +140,18 @@ class IndexWriter:
                 self._environment.reader_check()
             self._read(wait=not self._waiting)
 
+    def close_log(self) -> None:
+        """Leave an index that needs no log, before its environment is closed. Idempotent."""
+        if self._log is not None:
+            try:
+                self._log.close()
+            except OSError as error:
+                _log(f"the index keeps its log: {error}")
+            self._log = None
+
     def close(self) -> None:
-        """Close the sockets."""
+        """Close the log and the sockets."""
+        self.close_log()
         for client in list(self._clients):
             self._drop(client)
         if self._listener is not None:
@@ -149,11 +163,18 @@ class IndexWriter:
         if self.read_only:
             return [Answer(commit.seq, Outcome.READ_ONLY, self.read_only) for commit in commits]
         try:
-            return self._transact(commits)
+            try:
+                return self._transact(commits)
+            except _NotWritten as error:
+                if error.outcome is not Outcome.FULL or self._log is None:
+                    raise
+                # A checkpoint makes room: LMDB may use pages again, and the next log has some of its own.
+                self._log.checkpoint(wait=True)
+                return self._transact(commits)
         except _NotWritten as error:
             if len(commits) == 1:
                 return [Answer(commits[0].seq, error.outcome, str(error))]
-        except lmdb.Error as error:
+        except (lmdb.Error, OSError) as error:
             self.read_only = f"the index could not be written: {type(error).__name__}: {error}"
             _log(self.read_only)
             return self.process(commits)
@@ -161,10 +182,16 @@ class IndexWriter:
         return [answer for commit in commits for answer in self.process([commit])]
 
     def _transact(self, commits: Sequence[Commit]) -> list[Answer]:
-        """All of them in one transaction. Raises _NotWritten, or lmdb.Error if nobody knows what is on disk."""
+        """All of them in one transaction.
+
+        Raises _NotWritten, or lmdb.Error or OSError if nobody knows what is on disk.
+        """
         transaction = self._environment.begin(write=True)
         try:
-            answers = [Answer(commit.seq, _apply(transaction, commit)) for commit in commits]
+            rows = IndexRows(transaction.get)
+            answers = [Answer(commit.seq, Outcome.OK if rows.apply(commit) else Outcome.CONFLICT) for commit in commits]
+            delete, put = rows.changes()
+            write_rows(transaction, delete, put)
         except Exception as error:
             transaction.abort()
             if _is_no_room(error):
@@ -172,18 +199,35 @@ class IndexWriter:
             if _code(error) > 0:
                 raise  # an errno: pages of a large transaction are written before its end
             raise _NotWritten(Outcome.FAILED, error) from error
-        if all(answer.outcome is not Outcome.OK for answer in answers):
+        if not delete and not put:
             transaction.abort()
             return answers
+        self._make_durable(transaction, delete, put)
         try:
             transaction.commit()
         except lmdb.Error as error:
+            if self._log is not None:
+                self._log.void()
             if not _is_no_room(error):
                 raise
             # It was the meta page if LMDB now refuses to go on: MDB_PANIC, another lmdb.Error.
             self._environment.begin(write=True).abort()
             raise _NotWritten(Outcome.FULL, error) from error
         return answers
+
+    def _make_durable(
+        self, transaction: lmdb.Transaction[bytes], delete: Sequence[bytes], put: Mapping[bytes, bytes]
+    ) -> None:
+        """What a transaction is about to show. Raises as :meth:`_transact`, and then it is given up."""
+        if self._log is None:
+            return
+        try:
+            self._log.append(delete, put)
+        except OSError as error:
+            transaction.abort()
+            if not is_no_room(error):
+                raise
+            raise _NotWritten(Outcome.FULL, error) from error
 
     def _next_batch(self) -> list[tuple[_Client, Commit]]:
         batch: list[tuple[_Client, Commit]] = []
@@ -304,24 +348,6 @@ class IndexWriter:
             client.socket.close()
 
 
-def _apply(transaction: lmdb.Transaction[bytes], commit: Commit) -> Outcome:
-    prefix = row_prefix(commit.partition)
-    get = transaction.get
-    change = changes(commit, lambda key: get(prefix + key))
-    if change is None:
-        return Outcome.CONFLICT
-    delete, put = change
-    for key in delete:
-        transaction.delete(prefix + key)
-    for key, value in put.items():
-        transaction.put(prefix + key, value)
-    for partition, rows in commit.found.items():
-        prefix = row_prefix(partition)
-        for key, value in rows.items():
-            transaction.put(prefix + key, value)
-    return Outcome.OK
-
-
 def _code(error: Exception) -> int:
     """LMDB's code (negative) or the system's errno. Errors that py-lmdb finds by itself have none: 0."""
     return getattr(error, "code", 0)
@@ -349,19 +375,20 @@ def main(arguments: Sequence[str]) -> None:
         for client in clients:
             client.sendall(encode_frame([Answer(NOTICE, Outcome.FAILED, str(error))]))
         raise SystemExit(1) from None
-    read_only = ""
+    read_only, log = "", None
     try:
         if sync == "sync":
-            settle(environment)
-    except lmdb.Error as error:
-        read_only = f"the index could not be synced: {error}"
+            log = IndexLog(Path(path), environment)
+    except (lmdb.Error, OSError, StorageError) as error:
+        read_only = f"the log of the index could not begin: {error}"
         _log(read_only)
-    environment.reader_check()
-    writer = IndexWriter(environment, clients, read_only, *listeners)
+    environment.reader_check()  # not before: what an earlier writer held must be held until there is a new base
+    writer = IndexWriter(environment, clients, read_only, listeners[0] if listeners else None, log)
     quiet_collector()
     try:
         writer.run()
     finally:
+        writer.close_log()
         environment.close()
         writer.close()
 

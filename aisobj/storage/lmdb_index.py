@@ -12,11 +12,11 @@ import lmdb
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from aisobj.errors import StorageError
 from aisobj.storage.index_client import IIndexReactor, ProcessWriter, StartWriter, ThreadWriter, WriterClient
 from aisobj.storage.index_protocol import MAX_KEY, MAX_PARTITION, prepare_commit
+from aisobj.storage.index_recovery import Migrate, recover
 from aisobj.storage.interfaces import CommitResult, Expectations, IIndex, ISnapshot
-from aisobj.storage.lmdb_env import MAP_SIZE, open_environment, row_prefix, settle
+from aisobj.storage.lmdb_env import MAP_SIZE, open_environment, row_prefix
 
 _FIRST_BATCH = 16
 #: of a key in LMDB: a partition's name behind its length, and a row's key
@@ -112,6 +112,7 @@ class LmdbIndex:
         map_size: int = MAP_SIZE,
         keep_open: int | None = None,
         start_writer: StartWriter | None = None,
+        migrate: Migrate | None = None,
     ) -> LmdbIndex:
         """Open, or make, the index in the directory ``path`` (its parent must exist) and start its writer.
 
@@ -122,22 +123,20 @@ class LmdbIndex:
         :param map_size: the most bytes the index may grow to; the same in every process.
         :param keep_open: a file descriptor that the writer process holds too: the lock of the data directory, so that
             no other server begins before a writer whose server was killed has finished what it got.
-        :param start_writer: instead of ``writer`` and ``keep_open``: how to get at a writer that somebody else runs.
+        :param start_writer: instead of ``writer`` and ``keep_open``: how to get at a writer that somebody else runs,
+            and who has called ``recover``. Without it that is done here, so nobody else may have the index open.
+        :param migrate: for ``recover``.
         :raises FormatError: another format. :raises StorageError: it cannot be opened, made or synced.
         """
+        if start_writer is None:
+            recover(path, sync=sync, map_size=map_size, migrate=migrate)
         environment = open_environment(path, sync=sync, map_size=map_size)
-        try:
-            if sync:
-                settle(environment)
-            environment.reader_check()
-        except lmdb.Error as error:
-            environment.close()
-            raise StorageError(f"the index {path} could not be synced: {error}") from error
+        environment.reader_check()
         if start_writer is None:
             start_writer = (
                 ProcessWriter(reactor, path, sync, map_size, keep_open).start
                 if writer == "process"
-                else ThreadWriter(environment).start
+                else ThreadWriter(environment, path if sync else None).start
             )
         return cls(environment, reactor, start_writer)
 

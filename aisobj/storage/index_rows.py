@@ -1,0 +1,67 @@
+"""Rows as the writer of the index changes them: each is read and written once for all commits of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import lmdb
+
+from aisobj.storage.index_protocol import Commit, changes
+from aisobj.storage.lmdb_env import row_prefix
+
+
+class IndexRows:
+    """The rows of an index with some commits applied, one after another, before any of it is written.
+
+    :param get: reads a row as it was.
+    """
+
+    __slots__ = ("_changed", "_get", "_read")
+
+    def __init__(self, get: Callable[[bytes], bytes | None]) -> None:
+        self._get = get
+        self._read: dict[bytes, bytes | None] = {}
+        self._changed: dict[bytes, bytes | None] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        """A row as the commits so far leave it, by its whole key."""
+        changed = self._changed
+        if key in changed:
+            return changed[key]
+        read = self._read
+        if key in read:
+            return read[key]
+        row = read[key] = self._get(key)
+        return row
+
+    def apply(self, commit: Commit) -> bool:
+        """Whether what it expects is true, and then it is applied. Raises as ``index_protocol.changes``."""
+        prefix = row_prefix(commit.partition)
+        change = changes(commit, lambda key: self.get(prefix + key))
+        if change is None:
+            return False
+        delete, put = change
+        changed = self._changed
+        for key in delete:
+            changed[prefix + key] = None
+        for key, value in put.items():
+            changed[prefix + key] = value
+        for partition, rows in commit.found.items():
+            prefix = row_prefix(partition)
+            for key, value in rows.items():
+                changed[prefix + key] = value
+        return True
+
+    def changes(self) -> tuple[list[bytes], dict[bytes, bytes]]:
+        """(keys of rows to delete, rows to put): what is different from what ``get`` read, or may be."""
+        put = {key: value for key, value in self._changed.items() if value is not None}
+        return [key for key in self._changed if key not in put] if len(put) < len(self._changed) else [], put
+
+
+def write_rows(transaction: lmdb.Transaction[bytes], delete: Sequence[bytes], put: Mapping[bytes, bytes]) -> None:
+    """Raises lmdb.Error."""
+    for key in delete:
+        transaction.delete(key)
+    if put:
+        with transaction.cursor() as cursor:
+            cursor.putmulti(sorted(put.items()))
