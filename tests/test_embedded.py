@@ -131,16 +131,25 @@ async def test_a_new_directory_gets_a_format_row_once(tmp_path: Path) -> None:
     async with opened(tmp_path) as rig:
         row = rig.index.get(keys.ROOT, (keys.FORMAT,))[0]
     found = records.decode(Format, row)
-    assert (found.version, found.min_reader, found.flags, len(found.instance)) == (1, 1, [], 16)
+    assert (found.version, found.min_reader, found.flags, len(found.instance)) == (2, 2, [], 16)
     async with opened(tmp_path) as rig:
         assert rig.index.get(keys.ROOT, (keys.FORMAT,))[0] == row
+
+
+@ensureDeferred
+async def test_a_directory_of_format_1_becomes_one_of_format_2_which_the_release_before_refuses(tmp_path: Path) -> None:
+    (tmp_path / "index").mkdir()
+    write_format(tmp_path, records.encode(Format(1, 1, [], b"i" * 16)))
+    async with opened(tmp_path) as rig:
+        row = rig.index.get(keys.ROOT, (keys.FORMAT,))[0]
+    assert records.decode(Format, row) == Format(2, 2, [], b"i" * 16)
 
 
 @ensureDeferred
 @pytest.mark.parametrize(
     ("row", "error", "text"),
     [
-        (records.encode(Format(7, 2, [], bytes(16))), FormatError, "format 7; this release reads 1"),
+        (records.encode(Format(7, 3, [], bytes(16))), FormatError, "format 7; this release reads 2"),
         (records.encode(Format(1, 1, ["ec", "tiers"], bytes(16))), FormatError, "does not know: ec, tiers"),
         (b"\x02" + records.seal(b"")[1:], StorageError, "checksum"),
     ],

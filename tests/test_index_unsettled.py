@@ -42,8 +42,8 @@ class StoppedWriter:
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "aisobj.storage.index_writer", str(self._path), str(1 << 40), "sync"]
         if len(self.starts) == 1:
-            # The first commit writes its one page and the meta page so.
-            stop = f"pwrite64:delay_exit={_STOPPED_SECONDS * 10**6}:when=2"
+            # Both logs' room, header and mark; then the first commit's record, its one page and the meta page.
+            stop = f"pwrite64:delay_exit={_STOPPED_SECONDS * 10**6}:when=7"
             command = ["strace", "-o", "/dev/null", "-e", "trace=pwrite64", "-e", f"inject={stop}", *command]
         with theirs:
             self.processes.append(subprocess.Popen([*command, str(theirs.fileno())], pass_fds=[theirs.fileno()]))

@@ -209,28 +209,27 @@ def test_a_commit_is_synced_before_it_is_answered(tmp_path: Path) -> None:
         ours.shutdown(socket.SHUT_WR)
         assert process.wait(20) == 0
     assert answer == Answer(7, Outcome.OK)
-    calls = trace.read_text()
-    synced = re.search(r'data\.mdb", O_WRONLY\|O_DSYNC\|O_CLOEXEC\) = (\d+)', calls)
-    assert synced, "the meta page has a descriptor that syncs"
-    lines = calls.splitlines()
+    lines = trace.read_text().splitlines()
     _greeting, sent = [number for number, line in enumerate(lines) if line.startswith("sendto(")]
-    *_, pages, sync, meta = [re.sub(r"<.*", "", line) for line in lines[:sent]]
-    assert pages.split("(")[0] in ("pwrite64", "pwritev", "writev")
-    assert sync.startswith("fdatasync(")
-    assert meta == f"pwrite64({synced[1]}"
-    assert all(re.search(r"= \d+$", line) for line in lines[sent - 3 : sent]), "and all three succeeded"
+    logged = max(number for number, line in enumerate(lines[:sent]) if re.match(r"pwrite64\(\d+<.*/log\.1>", line))
+    record, sync, *pages = lines[logged:sent]
+    assert re.match(r"fdatasync\(\d+<.*/log\.1>", sync), "the record is synced next"
+    assert pages and all(re.match(r"(pwrite64|pwritev|writev)\(\d+<.*/data\.mdb>", line) for line in pages), (
+        "then LMDB shows it, without a sync"
+    )
+    assert all(re.search(r"= \d+$", line) for line in (record, sync, *pages)), "and all succeeded"
 
 
 @needs_strace
 @pytest.mark.parametrize(
     ("fault", "text"),
     [
-        # The first is the writer's at its start, the second that of the first commit.
-        ("fdatasync:error=EIO:when=3", b"Input/output error"),
-        # The first commit writes its one page and the meta page so, the second only the meta page. LMDB then panics.
-        ("pwrite64:error=ENOSPC:when=3", b"MDB_PANIC"),
+        # Of the index and of a new log, when it begins; of the first commit, and of the second.
+        ("fdatasync:error=EIO:when=5", b"Input/output error"),
+        # Both logs' room, header and mark; then of each commit the record, the first one's page, and the meta page.
+        ("pwrite64:error=ENOSPC:when=9", b"MDB_PANIC"),
     ],
-    ids=["sync of the pages", "write of the meta page"],
+    ids=["sync of the record", "write of the meta page"],
 )
 def test_a_commit_that_fails_in_the_kernel_makes_the_writer_read_only(tmp_path: Path, fault: str, text: bytes) -> None:
     ours, theirs = socket.socketpair()

@@ -24,7 +24,7 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
 
 from aisobj.errors import CommitUnknown, FormatError, StorageError, StoreFull, StoreReadOnly
-from aisobj.storage import index_client, records
+from aisobj.storage import index_client, index_writer, records
 from aisobj.storage.index_protocol import (
     MAX_FRAME,
 )
@@ -297,11 +297,11 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> list[FailingEnvironment]:
     made: list[FailingEnvironment] = []
 
     class Writer(IndexWriter):
-        def __init__(self, environment: lmdb.Environment, clients: Any) -> None:
+        def __init__(self, environment: lmdb.Environment, clients: Any, *more: Any) -> None:
             made.append(FailingEnvironment(environment))
-            super().__init__(made[-1], clients)  # type: ignore[arg-type]
+            super().__init__(made[-1], clients, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(index_client, "IndexWriter", Writer)
+    monkeypatch.setattr(index_writer, "IndexWriter", Writer)
     return made
 
 

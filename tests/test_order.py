@@ -24,7 +24,7 @@ def test_syncs_that_are_left_out_are_noticed(tmp_path: Path) -> None:
     """The test above can fail."""
     with Forker() as forker:
         faults, _ = run(forker, tmp_path / "none", sync=False)
-        for what in ("sync of the file", "sync of the directory", "sync of the index"):
+        for what in ("sync of the file", "sync of the directory", "sync of the log"):
             assert any(f"{what}: there is none" in fault for fault in faults), faults
         faults, _ = run(forker, tmp_path / "no directory", SKIP_DIRECTORY_SYNC)
     assert faults == [

@@ -32,7 +32,6 @@ from zope.interface import implementer
 
 from aisobj.errors import CommitUnknown, StorageError, StoreFull, StoreReadOnly
 from aisobj.programs import module_command
-from aisobj.storage.index_log import IndexLog
 from aisobj.storage.index_protocol import (
     NOTICE,
     Answer,
@@ -44,7 +43,7 @@ from aisobj.storage.index_protocol import (
     encode_frame,
     notice_commit,
 )
-from aisobj.storage.index_writer import IndexWriter
+from aisobj.storage.index_writer import begin_writer
 from aisobj.storage.interfaces import CommitResult
 
 #: seconds before a writer that died without ever having answered is started again: doubled each time, up to the last
@@ -85,8 +84,7 @@ class ThreadWriter:
         return ours
 
     def _run(self, client: socket.socket) -> None:
-        log = None if self._path is None else IndexLog(self._path, self._environment)
-        writer = IndexWriter(self._environment, [client], log=log)
+        writer = begin_writer(self._environment, self._path, [client])
         try:
             writer.run()
         finally:

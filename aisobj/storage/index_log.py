@@ -257,13 +257,17 @@ class IndexLog:
         if wait:
             self._settle_checkpoint(wait=True)
 
-    def close(self) -> None:
-        """Leave an index that needs no log, if nothing has failed. Raises OSError."""
+    def close(self, *, keep: bool = False) -> None:
+        """Leave an index that needs no log.
+
+        :param keep: leave the log to the next start. :raises OSError: it is left all the same.
+        """
         try:
             self._settle_checkpoint(wait=True)
-            os.fdatasync(self._data)
-            for file in sorted(self._files, key=lambda file: file.generation):
-                file.clear()
+            if not keep:
+                os.fdatasync(self._data)
+                for file in sorted(self._files, key=lambda file: file.generation):
+                    file.clear()
         finally:
             for reader in self._held:
                 reader.abort()

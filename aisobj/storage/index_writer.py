@@ -141,10 +141,10 @@ class IndexWriter:
             self._read(wait=not self._waiting)
 
     def close_log(self) -> None:
-        """Leave an index that needs no log, before its environment is closed. Idempotent."""
+        """Leave an index that needs no log, if nothing has failed. Before its environment is closed; idempotent."""
         if self._log is not None:
             try:
-                self._log.close()
+                self._log.close(keep=bool(self.read_only))
             except OSError as error:
                 _log(f"the index keeps its log: {error}")
             self._log = None
@@ -362,6 +362,25 @@ def _log(text: str) -> None:
         print(f"index writer: {text}", file=sys.stderr, flush=True)
 
 
+def begin_writer(
+    environment: lmdb.Environment,
+    path: Path | None,
+    clients: Iterable[socket.socket],
+    listener: socket.socket | None = None,
+) -> IndexWriter:
+    """A writer with a log of its own; one that writes nothing where that cannot begin.
+
+    :param path: of the index, where commits are to be durable.
+    """
+    read_only, log = "", None
+    try:
+        log = None if path is None else IndexLog(path, environment)
+    except (lmdb.Error, OSError, StorageError) as error:
+        read_only = f"the log of the index could not begin: {error}"
+        _log(read_only)
+    return IndexWriter(environment, clients, read_only, listener, log)
+
+
 def main(arguments: Sequence[str]) -> None:
     """The process; the module's docstring has its arguments."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -375,15 +394,10 @@ def main(arguments: Sequence[str]) -> None:
         for client in clients:
             client.sendall(encode_frame([Answer(NOTICE, Outcome.FAILED, str(error))]))
         raise SystemExit(1) from None
-    read_only, log = "", None
-    try:
-        if sync == "sync":
-            log = IndexLog(Path(path), environment)
-    except (lmdb.Error, OSError, StorageError) as error:
-        read_only = f"the log of the index could not begin: {error}"
-        _log(read_only)
+    writer = begin_writer(
+        environment, Path(path) if sync == "sync" else None, clients, listeners[0] if listeners else None
+    )
     environment.reader_check()  # not before: what an earlier writer held must be held until there is a new base
-    writer = IndexWriter(environment, clients, read_only, listeners[0] if listeners else None, log)
     quiet_collector()
     try:
         writer.run()

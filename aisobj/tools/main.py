@@ -37,6 +37,7 @@ from aisobj.storage.index_backup import (
     sync_index,
 )
 from aisobj.storage.index_reader import IndexReader
+from aisobj.storage.index_recovery import needs_recovery, recover
 from aisobj.storage.quarantine import UNOWNED
 from aisobj.storage.scrub import Progress, Scrub, load_progress, remove_progress
 from aisobj.tools.fsck import Fsck
@@ -80,6 +81,8 @@ def main(context: click.Context, data: Path) -> None:
 @contextlib.contextmanager
 def _reader(data: Path) -> Iterator[IndexReader]:
     """The index, of a format that this release reads."""
+    if needs_recovery(data / "index"):
+        _is_served(data)
     reader = IndexReader.open(data / "index")
     try:
         row = reader.get(keys.ROOT, [keys.FORMAT])[0]
@@ -101,13 +104,25 @@ def _locked(data: Path) -> Iterator[DataDirectory]:
         directory.release()
 
 
+@contextlib.contextmanager
+def _whole(data: Path) -> Iterator[None]:
+    """As :func:`_locked`; what a server that was killed left of the index is made whole, as its next start would."""
+    with _locked(data):
+        recover(data / "index")
+        yield
+
+
 def _is_served(data: Path) -> bool:
-    """Whether a server holds the lock."""
+    """Whether a server holds the lock; where none does, the index is made whole."""
     try:
-        with _locked(data):
-            return False
+        directory = lock_data_directory(data)
     except StorageError:
         return True
+    try:
+        recover(data / "index")
+    finally:
+        directory.release()
+    return False
 
 
 def _print(as_json: bool, document: dict[str, Any], lines: list[str]) -> None:
@@ -128,7 +143,8 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON doc
 @click.pass_obj
 @_guarded
 def fsck(data: Path, deep: bool, crashed: bool, as_json: bool) -> None:
-    """Compare the index with the files, both ways. Changes nothing; a server may run."""
+    """Compare the index with the files, both ways. A server may run. Changes nothing, but that what a server that
+    was killed has left of the index is made whole."""
     online = _is_served(data)
     with _reader(data) as reader:
         report = Fsck(reader, BlobFiles(data / "blobs"), online=online, deep=deep).run()
@@ -153,7 +169,7 @@ def scrub(data: Path, rate: float, state: Path | None, quarantine: bool, as_json
     progress = Progress() if state is None else load_progress(state)
     if progress.finished or not progress.started:
         progress = Progress(started=time.time())
-    with _locked(data) if quarantine else contextlib.nullcontext(), _reader(data) as reader:
+    with _whole(data) if quarantine else contextlib.nullcontext(), _reader(data) as reader:
         began, cpu, before = time.monotonic(), time.process_time(), progress.bytes
         _drive(Scrub(reader, BlobFiles(data / "blobs"), progress, quarantine=quarantine), rate * _MIB, state)
     progress.finished = time.time()
