@@ -27,7 +27,7 @@ from reliability.blockdevice import NAME, UNIT, entry_ends, read_log
 from reliability.filesystems import KINDS, FileSystemError, LoopFileSystem
 from reliability.load import Torn, Version, make_content, version_of
 from reliability.program import Program, Verdict
-from reliability.server import BUCKET, Forker, Hang, Server, environment, serving
+from reliability.server import BUCKET, Forker, Hang, Server, environment, serving, small_log
 
 _SIZE = 450 << 20
 _KEYS = [f"key{number}" for number in range(5)]
@@ -83,7 +83,7 @@ def record(forker: Forker, home: Path, kind: str, *, changes: int, seed: int, sy
     with disk(home) as (image, log):
         mounted = LoopFileSystem(home / "recording", kind, _SIZE, image=image)
         with mounted:
-            server = Server(forker, home / "server", data=mounted.path / "data", sync=sync)
+            server = Server(forker, home / "server", *small_log(2), data=mounted.path / "data", sync=sync, workers=2)
             with serving(server):
                 server.start().make_bucket()
                 for number in range(changes):
@@ -120,14 +120,14 @@ def build(log: Path, end: int, image: Path, chance: random.Random) -> None:
                     os.pwrite(disk.fileno(), data[start : start + UNIT], offset + start)
 
 
-def look(forker: Forker, home: Path, kind: str, changes: list[Change], end: int) -> list[str]:
+def look(forker: Forker, home: Path, kind: str, changes: list[Change], end: int, *options: str) -> list[str]:
     """What is wrong with the state in ``home``, which is that of one length of the log."""
     mounted = LoopFileSystem(home / "state", kind, _SIZE)
     faults: list[str] = []
     try:
         mounted.mount()
         faults += mounted.recover()
-        server = Server(forker, home / "server", data=mounted.path / "data")
+        server = Server(forker, home / "server", *options, data=mounted.path / "data", workers=2)
         with serving(server):
             server.start()
             for key in _KEYS:
@@ -156,9 +156,10 @@ def _stored(server: Server, key: str) -> str | None:
 
 
 def run(
-    forker: Forker, home: Path, kind: str, *, states: int, seed: int, changes: int = 60, sync: bool = True
+    forker: Forker, home: Path, kind: str, *options: str, states: int, seed: int, changes: int = 60, sync: bool = True
 ) -> Verdict:
-    """:param states: how many, chosen by ``seed`` from those since the bucket was there."""
+    """:param options: of the servers that look at the states.
+    :param states: how many, chosen by ``seed`` from those since the bucket was there."""
     began = time.monotonic()
     chance = random.Random(seed)
     done = record(forker, home / "disk", kind, changes=changes, seed=seed, sync=sync)
@@ -170,7 +171,7 @@ def run(
         state = home / "state"
         state.mkdir(exist_ok=True)
         build(log, end, state / "image", chance)
-        faults += look(forker, home, kind, done, end)
+        faults += look(forker, home, kind, done, end, *options)
     return faults, {
         "file system": kind,
         "writes": len(entries) - entries.count(None),

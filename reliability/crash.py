@@ -18,7 +18,7 @@ from pathlib import Path
 
 from reliability.load import HANG_SECONDS, MIXED, Client, Trouble
 from reliability.program import Program
-from reliability.server import BUCKET, Forker, Hang, Server, check_data, serving
+from reliability.server import BUCKET, Forker, Hang, Server, check_data, serving, small_log
 
 CLIENTS = 4
 
@@ -115,7 +115,7 @@ def run(
     forker: Forker, home: Path, *, cycles: int, workers: int, seed: int, seconds: float = math.inf
 ) -> tuple[list[str], dict[str, object]]:
     """The broken promises, and what was measured. :param seconds: no cycle begins later than this."""
-    server = Server(forker, home / "server", workers=workers)
+    server = Server(forker, home / "server", *small_log(workers), workers=workers)
     crasher = Crasher(server, make_clients(seed), seed)
     with serving(server):
         server.start().make_bucket()

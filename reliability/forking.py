@@ -30,6 +30,10 @@ SKIP_DIRECTORY_SYNC = "--sabotage=skip-directory-sync"
 IGNORE_FAULTS = "--sabotage=ignore-faults"
 #: Nothing that is read is compared with its checksum (``--workers 1``).
 VERIFY_NOTHING = "--sabotage=verify-nothing"
+#: What a killed server or a power cut has left of the index is not made whole (two workers or more).
+SKIP_RECOVERY = "--sabotage=skip-recovery"
+#: No fault: the index has a log so small that most moments are in a checkpoint (two workers or more).
+SMALL_LOG = "--small-log"
 
 _PR_SET_NAME = 15
 #: The modules that the server runs as processes of its own -> the names of these processes.
@@ -175,11 +179,25 @@ def _verify_nothing() -> None:
     verify_nothing()
 
 
+def _skip_recovery() -> None:
+    from aisobj.storage import embedded  # noqa: PLC0415
+
+    embedded.recover = lambda *_, **__: None  # type: ignore[assignment]
+
+
+def _small_log() -> None:
+    from aisobj.storage import index_log  # noqa: PLC0415
+
+    index_log.LOG_SIZE = 64 << 10  # type: ignore[misc]
+
+
 _SABOTAGES = {
     ACKNOWLEDGE_EARLY: _acknowledge_early,
     SKIP_DIRECTORY_SYNC: _skip_directory_sync,
     IGNORE_FAULTS: _ignore_faults,
     VERIFY_NOTHING: _verify_nothing,
+    SKIP_RECOVERY: _skip_recovery,
+    SMALL_LOG: _small_log,
 }
 
 if __name__ == "__main__":

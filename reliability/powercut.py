@@ -19,7 +19,7 @@ from reliability.crash import CLIENTS, Crasher, make_clients
 from reliability.filesystems import KINDS, LoopFileSystem, missing
 from reliability.load import HANG_SECONDS, MIXED, Trouble
 from reliability.program import Program, Verdict
-from reliability.server import Forker, Server, check_data, serving
+from reliability.server import Forker, Server, check_data, serving, small_log
 
 _IMAGE = 2 << 30
 #: A new file system after so many power cuts: what was replaced stays on disk for ten minutes.
@@ -47,7 +47,9 @@ def run(
     while done < cuts and not faults:
         with LoopFileSystem(home / kind, kind, _IMAGE) as disk:
             data = disk.path / "data"
-            server = Server(forker, home / "server", *options, data=data, sync=sync, workers=workers)
+            server = Server(
+                forker, home / "server", *small_log(workers), *options, data=data, sync=sync, workers=workers
+            )
             crasher = Crasher(server, make_clients(chance.randrange(1 << 32), operations, clients), seed)
             with serving(server):
                 server.start().make_bucket()

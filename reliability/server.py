@@ -43,6 +43,11 @@ def environment() -> dict[str, str]:
     return kept
 
 
+def small_log(workers: int) -> tuple[str, ...]:
+    """The option that makes an index do a checkpoint every few commits, where a server knows it."""
+    return (forking.SMALL_LOG,) if workers > 1 else ()
+
+
 class Forker:
     """Starts the program; ``close`` it at the end, or use it as a context."""
 

@@ -9,6 +9,7 @@ import pytest
 
 from reliability.blockstates import missing, run
 from reliability.filesystems import KINDS
+from reliability.forking import SKIP_RECOVERY
 from reliability.program import fresh_seed
 from reliability.server import Forker
 
@@ -33,4 +34,13 @@ def test_a_server_that_does_not_sync_is_found_out(tmp_path: Path) -> None:
         pytest.skip(f"no disk of our own: {why}")
     with Forker() as forker:
         faults, measured = run(forker, tmp_path, "ext4", states=5, seed=SEED, sync=False)
+    assert faults, measured
+
+
+def test_an_index_that_is_not_made_whole_is_found_out(tmp_path: Path) -> None:
+    """Nor is what LMDB's own file shows enough."""
+    if why := missing("ext4"):
+        pytest.skip(f"no disk of our own: {why}")
+    with Forker() as forker:
+        faults, measured = run(forker, tmp_path, "ext4", SKIP_RECOVERY, states=5, seed=SEED)
     assert faults, measured

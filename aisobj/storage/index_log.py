@@ -172,14 +172,14 @@ class IndexLog:
 
     :param path: of the index's directory. Nobody else writes to the index.
     :param environment: opened without syncs; outlives this.
-    :param size: bytes of a file after which the next one begins.
+    :param size: bytes of a file after which the next one begins; 0: ``LOG_SIZE``.
     :raises OSError: or lmdb.Error: it cannot begin; a sync that failed must not be tried again.
     :raises FormatError: a newer release wrote the log.
     """
 
-    def __init__(self, path: Path, environment: lmdb.Environment, size: int = LOG_SIZE) -> None:
+    def __init__(self, path: Path, environment: lmdb.Environment, size: int = 0) -> None:
         self._environment = environment
-        self._size = size
+        self._size = size or LOG_SIZE
         self._page: int = environment.stat()["psize"]
         # As for the marks: a descriptor of our own, for the checkpoints alone.
         self._data = os.open(path / DATA_NAME, os.O_RDONLY | os.O_CLOEXEC)
