@@ -115,8 +115,8 @@ class Call:
         self.request.respond(status, headers)
 
 
-#: Answers the call, at once or as a coroutine; raises S3Error.
-Handler = Callable[[Call], Coroutine[Deferred[Any], Any, None] | None]
+#: Answers the call: at once, as a coroutine, or when a Deferred fires; raises S3Error.
+Handler = Callable[[Call], Coroutine[Deferred[Any], Any, None] | Deferred[None] | None]
 
 
 class S3Resource(OperationResource):
@@ -144,7 +144,7 @@ class S3Resource(OperationResource):
         self.check_names(request)
         call = Call(self.context, request, auth, query, operation, self.bucket_name, key)
         running = self.handlers[operation.name](call)
-        return None if running is None else Deferred.fromCoroutine(running)
+        return running if running is None or isinstance(running, Deferred) else Deferred.fromCoroutine(running)
 
     def check_names(self, request: Request) -> None:
         """Raises InvalidURI, InvalidBucketName, KeyTooLongError, InvalidArgument."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Coroutine
+from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
@@ -25,8 +27,16 @@ class _NoSuchVersion(Exception):
     """The version that the client names is not there (any more), so there is nothing to delete."""
 
 
-async def delete_object(call: Call) -> None:
-    """DeleteObject: 204 also where there is none."""
+def delete_object(call: Call) -> Coroutine[Deferred[Any], Any, None] | Deferred[None]:
+    """DeleteObject: 204 also where there is none. Of what is there, without conditions, it takes no coroutine."""
+    if call.query.get("versionId") is None and call.request.header(b"if-match") is None:
+        deleting = call.store.objects.delete_at_once(call.bucket_name, call.key)
+        if deleting is not None:
+            return deleting.addCallback(lambda _: call.send_empty(204))
+    return _delete_object(call)
+
+
+async def _delete_object(call: Call) -> None:
     version_id = call.query.get("versionId")
     match = call.text_header("if-match")
     if version_id is None and match is None:  # the deletion itself finds the bucket, or that there is none

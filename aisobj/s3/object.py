@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from aisobj.errors import BlobMissing, S3Error
-from aisobj.model import Attributes, Body, ObjectRecord
+from aisobj.model import Attributes, Body, Bucket, ObjectRecord
 from aisobj.protocol.conditions import Outcome, ReadConditions, WritePrecondition, parse_date, parse_range, resolve
 from aisobj.protocol.metadata import parse_object_headers, response_headers, response_overrides
 from aisobj.protocol.operations import Level, plain
@@ -23,7 +23,7 @@ from aisobj.s3.versions import check_version
 from aisobj.storage.interfaces import Owner
 from aisobj.storage.objects import Found
 from aisobj.web.download import send_found
-from aisobj.web.upload import receive
+from aisobj.web.upload import receive, receive_at_once
 
 #: With none of these a read is of the whole object, without its checksum.
 _CHOOSE = frozenset((b"range", b"x-amz-checksum-mode"))
@@ -141,8 +141,45 @@ def _add_checksum(call: Call, record: ObjectRecord, headers: Headers) -> None:
         headers.extend(checksum_headers(record.checksum))
 
 
-async def put_object(call: Call) -> None:
-    """PutObject."""
+def put_object(call: Call) -> Coroutine[Deferred[Any], Any, None] | Deferred[None]:
+    """PutObject. A small one that is all there, without conditions, takes no coroutine."""
+    length = call.request.body.length
+    if length is not None and length <= call.store.objects.inline_limit:
+        if call.request.has_none_of(WritePrecondition.HEADERS):
+            putting = _put_at_once(call)
+            if putting is not None:
+                return putting
+    return _put(call)
+
+
+def _put_at_once(call: Call) -> Deferred[None] | None:
+    """None: it has to be waited for something first; nothing is done yet."""
+    objects = call.store.objects
+    seen = objects.see(call.bucket_name, call.key)
+    if seen is None:
+        return None
+    try:
+        content_type, headers = parse_object_headers(call.object_headers())
+        received = receive_at_once(
+            call.request,
+            call.auth,
+            lambda size, digests: objects.writer(seen.bucket, digests, size),
+            objects.inline_limit,
+        )
+        if received is None:
+            return None
+        attributes = Attributes(content_type, headers, received[1])
+        putting = objects.put_seen(seen, call.bucket_name, call.key, received[0], attributes)
+    finally:
+        seen.snapshot.close()
+    return putting.addCallback(_answer_put, call)
+
+
+def _answer_put(written: tuple[Bucket, ObjectRecord], call: Call) -> None:
+    call.send_empty(200, *write_headers(*written))
+
+
+async def _put(call: Call) -> None:
     bucket = call.bucket()
     content_type, headers = parse_object_headers(call.object_headers())
     precondition, seen = WritePrecondition.none, b""
@@ -157,8 +194,8 @@ async def put_object(call: Call) -> None:
         footer,
     )
     attributes = Attributes(content_type, headers, checksum)
-    bucket, record = await call.store.objects.put(call.bucket_name, call.key, body, attributes, precondition, seen)
-    call.send_empty(200, *write_headers(bucket, record))
+    written = await call.store.objects.put(call.bucket_name, call.key, body, attributes, precondition, seen)
+    _answer_put(written, call)
 
 
 def _look_before(call: Call, precondition: WritePrecondition) -> bytes:

@@ -74,11 +74,15 @@ class BodyWriter:
         if self._blob is None and self._limit < 0:
             self._blob = self._open()
         if self._blob is None:
-            inline = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
-            self._digests.update(inline)
-            return WrittenBody(self._type, self.size, self._digests, bytes(inline), [])
+            return self.finish_inline()
         blob_id = await self._blob.commit(footer, self._checksum)
         return WrittenBody(self._type, self.size, self._digests, None, [Extent(blob_id, 0, self.size)])
+
+    def finish_inline(self) -> WrittenBody:
+        """:meth:`finish` of a body that is not longer than the limit."""
+        inline = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
+        self._digests.update(inline)
+        return WrittenBody(self._type, self.size, self._digests, bytes(inline), [])
 
     def abort(self) -> Deferred[None]:
         """Leave no trace."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable
 from typing import TypeVar
 
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from aisobj.errors import CommitUnknown, S3Error, StorageError, StoreFull, StoreReadOnly
 from aisobj.model import Body, BodyKind, Bucket, BucketState, Garbage, ObjectRecord
@@ -272,6 +273,29 @@ class Engine:
             if mine(self.index.get(changes.partition, (key,))[0]):
                 return True
             raise
+
+    def commit_soon(self, changes: Changes, key: bytes, row: bytes | None) -> Deferred[bool]:
+        """:meth:`commit_or_find`, where row ``key`` is to be ``row``; no coroutine runs unless something fails."""
+        if self.read_only:
+            return fail(S3Error("ServiceUnavailable"))
+        committed: Deferred[CommitResult] = self.index.commit(
+            changes.partition, changes.expect, changes.put, changes.delete, changes.add
+        )
+        return committed.addCallbacks(_is_ok, self._commit_failed, errbackArgs=(changes, key, row))
+
+    def _commit_failed(self, failure: Failure, changes: Changes, key: bytes, row: bytes | None) -> Deferred[bool]:
+        async def once_more() -> bool:
+            if failure.check(CommitUnknown) is None:
+                return await self.commit(changes)  # it has not happened; this makes room, or says what is wrong
+            if self.index.get(changes.partition, (key,))[0] == row:
+                return True
+            raise failure.value or CommitUnknown
+
+        return Deferred.fromCoroutine(once_more())
+
+
+def _is_ok(result: CommitResult) -> bool:
+    return result is CommitResult.OK
 
 
 def no_such_bucket(name: str) -> S3Error:

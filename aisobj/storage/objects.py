@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 import msgspec
+from twisted.internet.defer import Deferred
 
 from aisobj import checksums
 from aisobj.errors import BlobMissing, CommitUnknown, CorruptData, S3Error, StorageError
@@ -163,6 +164,11 @@ class Objects:
 
     # writing ----------------------------------------------------------------------------------------------------
 
+    @property
+    def inline_limit(self) -> int:
+        """Bodies of at most this many bytes live in the index."""
+        return self._engine.inline_limit
+
     def writer(self, bucket: Bucket, digests: Iterable[str], size: int | None) -> BodyWriter:
         """Begin to store a body; the caller ends it, and gives the result to ``put`` or ``discard``."""
         return BodyWriter(self._engine, bucket.props.checksum_type, digests, size)
@@ -185,10 +191,7 @@ class Objects:
         :param seen: the version that ``precondition`` held for when the request began; with If-Match, another one that
             it holds for too is a conflict (ConditionalRequestConflict), as somebody wrote in between.
         """
-        kind = body.checksum_type
-        value = body.digests.hex(kind)
-        stored = Body(body.extents) if body.extents else None
-        new = NewBody(body.size, lambda version: checksums.etag(kind, value, version), kind, value, body.inline, stored)
+        new = _new_body(body)
 
         def check(current: ObjectRecord | None) -> None:
             precondition.check(current)
@@ -202,6 +205,20 @@ class Objects:
         except (S3Error, StorageError):
             await self.discard(body)
             raise
+
+    def put_seen(
+        self, seen: Seen, name: str, key: bytes, body: WrittenBody, attributes: Attributes
+    ) -> Deferred[tuple[Bucket, ObjectRecord]]:
+        """:meth:`put` without conditions, over what :meth:`see` has found. The caller closes the snapshot."""
+
+        def done(ok: bool) -> tuple[Bucket, ObjectRecord] | Deferred[tuple[Bucket, ObjectRecord]]:
+            if ok:
+                return seen.bucket, record
+            return Deferred.fromCoroutine(self.put(name, key, body, attributes, WritePrecondition.none))
+
+        record = self._replace_seen(seen, key, _new_body(body), attributes)
+        row_key = keys.OBJECT + key
+        return self._engine.commit_soon(seen.changes, row_key, seen.changes.put[row_key]).addCallback(done)
 
     async def replace(
         self, name: str, key: bytes, attributes: Attributes, check: Check, new: NewBody
@@ -226,14 +243,10 @@ class Objects:
         seen = await self.look(name, key)
         try:
             check(seen.current)
-            record = self._record(seen.current, new, attributes)
-            changes = seen.changes
-            if seen.current is not None:
-                changes.discard_object(engine.ids.time(), seen.current, seen.snapshot)
+            record = self._replace_seen(seen, key, new, attributes)
         finally:
             seen.snapshot.close()
-        changes.count(int(seen.current is None), record.size - (seen.current.size if seen.current else 0))
-        self._put_rows(changes, key, record, new, attributes)
+        changes = seen.changes
         also(changes)
         row = changes.put[keys.OBJECT + key]
         if not await engine.commit_or_find(changes, keys.OBJECT + key, lambda found: found == row):
@@ -241,6 +254,23 @@ class Objects:
         if new.body is not None:
             engine.blobs.settle(blob_ids(new.body))
         return seen.bucket, record
+
+    def delete_at_once(self, name: str, key: bytes) -> Deferred[object] | None:
+        """:meth:`delete` without conditions; None: that has to wait before it can begin. Raises NoSuchBucket."""
+
+        def done(ok: bool) -> object:
+            return None if ok else Deferred.fromCoroutine(self.delete(name, key, lambda current: None))
+
+        seen = self.see(name, key)
+        if seen is None:
+            return None
+        try:
+            if seen.current is None:
+                return None
+            self._delete_seen(seen, key, seen.current)
+        finally:
+            seen.snapshot.close()
+        return self._engine.commit_soon(seen.changes, keys.OBJECT + key, None).addCallback(done)
 
     async def delete(self, name: str, key: bytes, check: Check) -> ObjectRecord | None:
         """Remove the object if ``check`` of it lets it; what was removed, or None where there was none.
@@ -262,11 +292,9 @@ class Objects:
                 check(seen.current)
                 if seen.current is None:
                     return (None,)
-                seen.changes.discard_object(engine.ids.time(), seen.current, seen.snapshot)
+                self._delete_seen(seen, key, seen.current)
             finally:
                 seen.snapshot.close()
-            seen.changes.delete.append(keys.OBJECT + key)
-            seen.changes.count(-1, -seen.current.size)
             done = await engine.commit_or_find(seen.changes, keys.OBJECT + key, lambda row: row is None)
             return (seen.current,) if done else None
 
@@ -276,28 +304,53 @@ class Objects:
 
     async def look(self, name: str, key: bytes) -> Seen:
         """What is there now, and the expectations that it still is. The caller closes the snapshot before it waits."""
-        engine = self._engine
         for wait in (0.01, 0.05, 0.2, 0.5, 0.0, 0.01):
-            snapshot = engine.snapshot(name)
-            try:
-                bucket_row = snapshot.get(keys.BUCKET)
-                bucket = engine.live_bucket(bucket_row, name)
-                row = snapshot.get(keys.OBJECT + key)
-                current = None if row is None else records.decode(ObjectRecord, row)
-            except BaseException:
-                snapshot.close()
-                raise
-            if bucket.state is _ACTIVE:
-                changes = Changes(bucket.id)
-                changes.expect_row(keys.BUCKET, bucket_row)
-                changes.expect_row(keys.OBJECT + key, row)
-                return Seen(bucket, changes, current, snapshot)
-            snapshot.close()
+            seen = self.see(name, key)
+            if seen is not None:
+                return seen
             if wait:  # DeleteBucket is looking the bucket through: it decides within milliseconds
-                await engine.sleep(wait)
+                await self._engine.sleep(wait)
             else:  # or it died in between
                 await self._buckets.reopen(name)
         raise S3Error("SlowDown", "The bucket is being deleted.")
+
+    def see(self, name: str, key: bytes) -> Seen | None:
+        """:meth:`look`, but None where it would have to wait: the bucket is perhaps being deleted."""
+        engine = self._engine
+        snapshot = engine.snapshot(name)
+        try:
+            bucket_row = snapshot.get(keys.BUCKET)
+            bucket = engine.live_bucket(bucket_row, name)
+            row = snapshot.get(keys.OBJECT + key)
+            current = None if row is None else records.decode(ObjectRecord, row)
+        except BaseException:
+            snapshot.close()
+            raise
+        if bucket.state is not BucketState.ACTIVE:
+            snapshot.close()
+            return None
+        changes = Changes(bucket.id)
+        changes.expect_row(keys.BUCKET, bucket_row)
+        changes.expect_row(keys.OBJECT + key, row)
+        return Seen(bucket, changes, current, snapshot)
+
+    def _replace_seen(self, seen: Seen, key: bytes, new: NewBody, attributes: Attributes) -> ObjectRecord:
+        """The record that replaces what was seen; what that changes is added."""
+        current, changes = seen.current, seen.changes
+        record = self._record(current, new, attributes)
+        if current is None:
+            changes.count(1, record.size)
+        else:
+            changes.discard_object(self._engine.ids.time(), current, seen.snapshot)
+            changes.count(0, record.size - current.size)
+        self._put_rows(changes, key, record, new, attributes)
+        return record
+
+    def _delete_seen(self, seen: Seen, key: bytes, current: ObjectRecord) -> None:
+        changes = seen.changes
+        changes.discard_object(self._engine.ids.time(), current, seen.snapshot)
+        changes.delete.append(keys.OBJECT + key)
+        changes.count(-1, -current.size)
 
     def _record(self, current: ObjectRecord | None, new: NewBody, attributes: Attributes) -> ObjectRecord:
         engine = self._engine
@@ -338,6 +391,13 @@ class Objects:
             changes.put[keys.BODY + record.body_id] = records.encode(new.body)
             if not new.owner:  # an upload's blobs keep their owner: its id becomes the body's
                 changes.own_blobs(record.body_id, blob_ids(new.body))
+
+
+def _new_body(body: WrittenBody) -> NewBody:
+    kind = body.checksum_type
+    value = body.digests.hex(kind)
+    stored = Body(body.extents) if body.extents else None
+    return NewBody(body.size, lambda version: checksums.etag(kind, value, version), kind, value, body.inline, stored)
 
 
 def no_such_key(key: bytes) -> S3Error:

@@ -154,6 +154,26 @@ async def receive(
         raise
 
 
+def receive_at_once(
+    request: Request, auth: Authenticated, begin: Begin, limit: int
+) -> tuple[WrittenBody, Checksum | None] | None:
+    """:func:`receive` of a body that is all there already; None where it is not, and then it is not touched.
+
+    :param limit: bytes up to which a body goes into the index, so that nothing has to be waited for.
+    :raises S3Error: as :func:`receive`.
+    """
+    promises = read_promises(request, auth)
+    if promises.size is None or promises.size > limit:
+        return None
+    writer = begin(promises.size, promises.digests())
+    piece = request.body.take()
+    if piece is None:
+        return None
+    _Pipe(writer, promises.decoder, limit).write(piece)
+    body = writer.finish_inline()
+    return body, promises.check(body.size, body.digests.hex, body.digests.raw)
+
+
 async def read_document(
     request: Request, auth: Authenticated, limit: int, *, digest_required: bool = False, of_body: bool = True
 ) -> bytes:
