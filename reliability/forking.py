@@ -182,7 +182,8 @@ def _verify_nothing() -> None:
 def _skip_recovery() -> None:
     from aisobj.storage import embedded  # noqa: PLC0415
 
-    embedded.recover = lambda *_, **__: None  # type: ignore[assignment]
+    storage: Any = embedded
+    storage.recover = lambda *_, **__: None
 
 
 def _small_log() -> None:

@@ -144,12 +144,10 @@ def _add_checksum(call: Call, record: ObjectRecord, headers: Headers) -> None:
 def put_object(call: Call) -> Coroutine[Deferred[Any], Any, None] | Deferred[None]:
     """PutObject. A small one that is all there, without conditions, takes no coroutine."""
     length = call.request.body.length
-    if length is not None and length <= call.store.objects.inline_limit:
-        if call.request.has_none_of(WritePrecondition.HEADERS):
-            putting = _put_at_once(call)
-            if putting is not None:
-                return putting
-    return _put(call)
+    if length is None or length > call.store.objects.inline_limit:
+        return _put(call)
+    putting = _put_at_once(call) if call.request.has_none_of(WritePrecondition.HEADERS) else None
+    return _put(call) if putting is None else putting
 
 
 def _put_at_once(call: Call) -> Deferred[None] | None:

@@ -166,9 +166,10 @@ class IndexWriter:
             try:
                 return self._transact(commits)
             except _NotWritten as error:
-                if error.outcome is not Outcome.FULL or self._log is None:
+                if error.outcome is not Outcome.FULL or self._log is None or not all(one.delete for one in commits):
                     raise
-                # A checkpoint makes room: LMDB may use pages again, and the next log has some of its own.
+                # A checkpoint makes room: LMDB may use pages again, and the next log has some of its own. That room is
+                # for what takes something away.
                 self._log.checkpoint(wait=True)
                 return self._transact(commits)
         except _NotWritten as error:
