@@ -204,6 +204,11 @@ class IndexLog:
         self._current.mark()
         sync_directory(path)
 
+    @property
+    def generation(self) -> int:
+        """Of the log that is written."""
+        return self._current.generation
+
     def append(self, delete: Sequence[bytes], put: Mapping[bytes, bytes]) -> None:
         """Make it durable that these rows change, of which LMDB shows nothing yet.
 

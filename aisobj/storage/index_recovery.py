@@ -57,8 +57,7 @@ def recover(path: Path, *, sync: bool = True, map_size: int = MAP_SIZE, migrate:
                     environment.sync(True)
             finally:
                 environment.close()
-            for file in logs.files:
-                file.clear()
+            logs.clear()
     except (lmdb.Error, OSError) as error:
         raise StorageError(f"the index {path} cannot be made whole: {error}") from error
 
@@ -86,6 +85,11 @@ class _Logs:
             self.__exit__()
             raise CorruptData(f"the logs of the index {path} have no base")
         self.files = files
+
+    def clear(self) -> None:
+        """No file holds a log any more. The oldest goes first, since the newest counts meanwhile. Raises OSError."""
+        for file in sorted(self._open, key=lambda file: file.generation):
+            file.clear()
 
     def __enter__(self) -> _Logs:
         return self
