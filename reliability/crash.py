@@ -6,19 +6,16 @@ A killed process is no power cut: what it wrote is in the page cache. That a syn
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import random
-import signal
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from reliability.load import HANG_SECONDS, MIXED, Client, Trouble
 from reliability.program import Program
-from reliability.server import BUCKET, Forker, Hang, Server, check_data, serving, small_log
+from reliability.server import BUCKET, Forker, Hang, Server, check_data, kill_processes, serving, small_log
 
 CLIENTS = 4
 
@@ -94,21 +91,12 @@ class Crasher:
             time.sleep(0.001)
 
     def _kill_writer(self) -> None:
-        self.writers_killed += self._kill(self._server.writer_pids())
+        self.writers_killed += kill_processes(self._server.writer_pids())
 
     def _kill_worker(self) -> None:
         pids = self._server.workers_pids()
         if pids:  # they may all be between a death and a start
-            self.workers_killed += self._kill([self._random.choice(pids)])
-
-    @staticmethod
-    def _kill(pids: Iterable[int]) -> int:
-        killed = 0
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-                killed += 1
-        return killed
+            self.workers_killed += kill_processes([self._random.choice(pids)])
 
 
 def run(

@@ -18,11 +18,14 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from reliability.clock import follow
+
 #: Arguments that are not twistd's: what is to be wrong with the server, so that a harness can be seen to find it out.
-#: Changes are acknowledged 50 ms before anything is done about them (``--workers 1``).
+#: Changes are acknowledged 50 ms before anything is done about them.
 ACKNOWLEDGE_EARLY = "--sabotage=acknowledge-early"
 #: Directories are not synced (``--workers 1``).
 SKIP_DIRECTORY_SYNC = "--sabotage=skip-directory-sync"
@@ -34,6 +37,12 @@ VERIFY_NOTHING = "--sabotage=verify-nothing"
 SKIP_RECOVERY = "--sabotage=skip-recovery"
 #: No fault: the index has a log so small that most moments are in a checkpoint (two workers or more).
 SMALL_LOG = "--small-log"
+#: A process reads what it has read in the last 50 ms (with several workers).
+STALE_READS = "--sabotage=stale-reads"
+#: If-Match and If-None-Match of a PUT are looked at before its body is read, and not when it is stored.
+RACY_CONDITIONS = "--sabotage=racy-conditions"
+#: A page of a listing that begins within a common prefix shows that again.
+FORGET_GROUPS = "--sabotage=forget-groups"
 
 _PR_SET_NAME = 15
 #: The modules that the server runs as processes of its own -> the names of these processes.
@@ -42,6 +51,7 @@ NAMES = {"aisobj.worker": "ais-worker", "aisobj.storage.index_writer": "ais-writ
 
 def main() -> None:
     """The program."""
+    follow()
     from twisted.internet import epollreactor, process  # noqa: F401, PLC0415
     from twisted.scripts import twistd  # noqa: PLC0415
 
@@ -137,7 +147,6 @@ def _reap() -> None:
 
 
 def _acknowledge_early() -> None:
-    from twisted.internet import reactor  # noqa: PLC0415
     from twisted.internet.defer import Deferred, succeed  # noqa: PLC0415
 
     from aisobj.storage import keys  # noqa: PLC0415
@@ -149,6 +158,7 @@ def _acknowledge_early() -> None:
     def commit(self: WriterClient, commit: Any) -> Deferred[CommitResult]:
         if commit.partition == keys.ROOT:
             return honest(self, commit)
+        reactor: Any = self._reactor
         reactor.callLater(0.05, lambda: honest(self, commit).addErrback(lambda _: None))
         return succeed(CommitResult.OK)
 
@@ -192,6 +202,39 @@ def _small_log() -> None:
     index_log.LOG_SIZE = 64 << 10  # type: ignore[misc]
 
 
+def _stale_reads() -> None:
+    from aisobj.storage.lmdb_env import row_prefix  # noqa: PLC0415
+    from aisobj.storage.lmdb_index import LmdbSnapshot  # noqa: PLC0415
+
+    kept: list[Any] = [0.0, None]
+
+    def begin(self: LmdbSnapshot, environment: Any, partition: bytes) -> None:
+        if time.monotonic() > kept[0]:
+            kept[:] = time.monotonic() + 0.05, environment.begin()
+        self._prefix, self._transaction, self._cursor = row_prefix(partition), kept[1], None
+
+    LmdbSnapshot.__init__ = begin  # type: ignore[method-assign]
+    LmdbSnapshot.close = lambda self: None  # type: ignore[method-assign]
+
+
+def _racy_conditions() -> None:
+    from aisobj.protocol.conditions import WritePrecondition  # noqa: PLC0415
+    from aisobj.storage.objects import Objects  # noqa: PLC0415
+
+    honest = Objects.put
+
+    def put(self: Objects, name: str, key: bytes, body: Any, attributes: Any, *_: object) -> Any:
+        return honest(self, name, key, body, attributes, WritePrecondition.none)
+
+    Objects.put = put  # type: ignore[method-assign, assignment]
+
+
+def _forget_groups() -> None:
+    from aisobj.protocol import listing  # noqa: PLC0415
+
+    listing._past_group = lambda after, prefix, delimiter: b""
+
+
 _SABOTAGES = {
     ACKNOWLEDGE_EARLY: _acknowledge_early,
     SKIP_DIRECTORY_SYNC: _skip_directory_sync,
@@ -199,6 +242,9 @@ _SABOTAGES = {
     VERIFY_NOTHING: _verify_nothing,
     SKIP_RECOVERY: _skip_recovery,
     SMALL_LOG: _small_log,
+    STALE_READS: _stale_reads,
+    RACY_CONDITIONS: _racy_conditions,
+    FORGET_GROUPS: _forget_groups,
 }
 
 if __name__ == "__main__":

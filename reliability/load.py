@@ -29,7 +29,7 @@ LARGE = {"put_large": 1}
 MIXED = BLIND | {"look": 10, "copy": 15, "multipart": 14, "multipart_of_two": 1}
 
 _POOL = random.Random(0).randbytes(1 << 20)
-_NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
+NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
 #: What a write stored, as the contents say; None: no object.
 Version = str | None
@@ -191,7 +191,7 @@ class Client:
         version = self._new_version()
         content = make_content(version, size)
         created = ElementTree.fromstring(self._ask("POST", f"{key}?uploads").body)
-        upload = quote(created.findtext(f"{_NAMESPACE}UploadId") or "")
+        upload = quote(created.findtext(f"{NAMESPACE}UploadId") or "")
         document = "<CompleteMultipartUpload>"
         for number, start in enumerate(range(0, len(content), PART), 1):
             part = self._ask("PUT", f"{key}?partNumber={number}&uploadId={upload}", body=content[start : start + PART])
@@ -219,7 +219,7 @@ class Client:
 
     def _list(self) -> set[str]:
         document = ElementTree.fromstring(self._ask("GET", f"?list-type=2&prefix={self._name}/").body)
-        return {element.text or "" for element in document.iter(f"{_NAMESPACE}Key")}
+        return {element.text or "" for element in document.iter(f"{NAMESPACE}Key")}
 
     @contextlib.contextmanager
     def _becomes(self, key: str, version: Version) -> Iterator[None]:

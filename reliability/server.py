@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -49,13 +49,16 @@ def small_log(workers: int) -> tuple[str, ...]:
 
 
 class Forker:
-    """Starts the program; ``close`` it at the end, or use it as a context."""
+    """Starts the program; ``close`` it at the end, or use it as a context.
 
-    def __init__(self) -> None:
+    :param more: variables of its environment, and of all servers'.
+    """
+
+    def __init__(self, more: Mapping[str, str] = {}) -> None:
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(START_SECONDS)
         command = [sys.executable, "-m", "reliability.forking"]
-        self._process = subprocess.Popen(command, stdin=theirs.fileno(), env=environment())
+        self._process = subprocess.Popen(command, stdin=theirs.fileno(), env=environment() | dict(more))
         theirs.close()
 
     def fork(self, command: list[str], cwd: Path, log: IO[bytes]) -> int:
@@ -148,9 +151,7 @@ class Server:
     def kill_all(self) -> None:
         """SIGKILL of all its processes, and wait until they are gone, as when the machine stops."""
         if self._descriptor >= 0:
-            for pid in (pids := self.pids()):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            kill_processes(pids := self.pids())
             self.kill()
             await_end(pids)
 
@@ -214,6 +215,16 @@ def serving(server: Server) -> Iterator[Server]:
         yield server
     finally:
         server.kill_all()
+
+
+def kill_processes(pids: Iterable[int]) -> int:
+    """SIGKILL; how many there were still."""
+    killed = 0
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            killed += 1
+    return killed
 
 
 def await_end(pids: Iterable[int]) -> None:
