@@ -21,7 +21,7 @@ from reliability.forking import FORGET_GROUPS
 from reliability.server import Forker, Server, serving
 
 #: Sequences of up to STEPS requests; for a long run, thousands.
-EXAMPLES = int(os.environ.get("S3_MODEL_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("S3_MODEL_EXAMPLES", "100"))
 STEPS = 40
 
 
