@@ -48,6 +48,16 @@ class ActionMessage(msgspec.Struct):
 _decode_message = msgspec.json.Decoder(ActionMessage).decode
 
 
+def read_message(body: bytes) -> ActionMessage:
+    """The action message in a body, an empty one if there is none. Raises InvalidRequest."""
+    if not body.strip():
+        return ActionMessage()
+    try:
+        return _decode_message(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise S3Error("InvalidRequest", f"failed to unmarshal the action message: {error}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What all ``/v1`` resources of a server share."""
@@ -78,13 +88,7 @@ class Call:
 
     async def message(self) -> ActionMessage:
         """The action message in the body, an empty one if there is no body. Raises S3Error."""
-        body = await read_document(self.request, self.auth, MAX_MESSAGE)
-        if not body.strip():
-            return ActionMessage()
-        try:
-            return _decode_message(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise S3Error("InvalidRequest", f"failed to unmarshal the action message: {error}") from None
+        return read_message(await read_document(self.request, self.auth, MAX_MESSAGE))
 
     def send(self, *headers: tuple[bytes, bytes]) -> None:
         """200 without a body."""

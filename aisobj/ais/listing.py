@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -60,12 +61,18 @@ class ListMessage(msgspec.Struct):
     pagesize: int = 0
 
 
-async def send_page(call: Call, value: object) -> None:
-    """Answer with the page that ``value``, the action message's, asks for. Raises S3Error.
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """What a list-objects message asks for."""
 
-    At most 1,000 entries, however many were asked for: a page is rendered in one go. Its continuation token is the
-    name of its last entry, "" at the end.
-    """
+    params: ListParams
+    properties: frozenset[str]  #: of each entry, beside its name
+    directories: bool  #: whether virtual directories are shown
+    uuid: str
+
+
+def read_request(value: object) -> PageRequest:
+    """What ``value``, the action message's, asks for; None asks for the first page. Raises S3Error."""
     message = _convert(value)
     flags = _flags(message.flags)
     params = ListParams(
@@ -76,12 +83,20 @@ async def send_page(call: Call, value: object) -> None:
         url_encoded=False,
         after=max(message.continuation_token, message.start_after, key=str.encode).encode(),
     )
-    wanted = _wanted(message.props, flags)
-    page = await call.store.turns.run(call.store.objects.list(call.bucket, params))
-    directories = [] if flags & _NO_DIRS else page.common_prefixes
-    entries = _entries(page.items, directories, wanted)
+    return PageRequest(params, _wanted(message.props, flags), not flags & _NO_DIRS, message.uuid)
+
+
+async def send_page(call: Call, value: object) -> None:
+    """Answer with the page that ``value``, the action message's, asks for. Raises S3Error.
+
+    At most 1,000 entries, however many were asked for: a page is rendered in one go. Its continuation token is the
+    name of its last entry, "" at the end.
+    """
+    wanted = read_request(value)
+    page = await call.store.turns.run(call.store.objects.list(call.bucket, wanted.params))
+    entries = _entries(page.items, page.common_prefixes if wanted.directories else [], wanted.properties)
     token = page.last.decode() if page.truncated else ""
-    uuid = message.uuid or call.request.request_id
+    uuid = wanted.uuid or call.request.request_id
     if _MSGPACK in (call.request.header(b"accept") or b""):
         answer = {"UUID": uuid, "ContinuationToken": token, "Flags": 0, "Entries": _named(entries, 0)}
         call.request.respond(200, ((b"Content-Type", _MSGPACK),), msgspec.msgpack.encode(answer))

@@ -1,0 +1,84 @@
+"""Query strings, and the operation that a request is. The first line of an input is the method, then the query."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+from aisobj import signing
+from aisobj.protocol.operations import OPERATIONS, Level, find, resolve
+from aisobj.protocol.query import Query, parse_query
+from fuzzing.target import Label, Target, attempt, demand, kind, same
+
+_OURS = frozenset(
+    f"X-Amz-{name}"
+    for name in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Signature", "Security-Token")
+) | {"X-Amz-Content-Sha256", "X-Amz-User-Agent"}
+
+
+def check(data: bytes) -> Label:
+    method, _, raw = data.partition(b"\n")
+    query, error = attempt(lambda: parse_query(raw))
+    _check_pairs(raw)
+    if query is None:
+        assert error is not None
+        demand(error.code == "InvalidURI", "what cannot be decoded is no URI", error)
+        return kind(error)
+    pairs = [pair for pair in parse_qsl(raw.decode("latin-1"), keep_blank_values=True, errors="strict")]
+    same([(n, v) for n, v in ((n, v.decode()) for n, v in query.pairs)], [p for p in pairs if p[0] not in _OURS], "any decoder reads the same")
+    _check_query(query)
+    return tuple(_operation(level, method, query) for level in Level)
+
+
+def _check_query(query: Query) -> None:
+    first: dict[str, bytes] = {}
+    for name, value in query.pairs:
+        first.setdefault(name, value)
+    same({name: query.get_bytes(name) for name in query.names()}, first, "the first of a name counts")
+    for name, _ in query.hoisted():
+        demand(name.startswith(b"x-amz-"), "only x-amz-* are taken for headers", name)
+
+
+def _check_pairs(raw: bytes) -> None:
+    """What is signed: one form for each thing that it can mean, and that form is its own."""
+    query = signing.canonical_query(signing.canonical_pairs(raw))
+    same(signing.canonical_query(signing.canonical_pairs(query)), query, "the canonical query is its own canonical query")
+    same(sorted(_decoded(query)), sorted(_decoded(raw)), "and means the same")
+
+
+def _decoded(raw: bytes) -> list[tuple[str, str]]:
+    return parse_qsl(raw.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
+
+
+def _operation(level: Level, method: bytes, query: Query) -> Label:
+    operation, error = attempt(lambda: find(level, method, query, {}.get))
+    if operation is None:
+        assert error is not None
+        return kind(error)
+    demand(operation.name in OPERATIONS and operation.level is level, "an operation of its level", operation)
+    admitted, error = attempt(lambda: resolve(level, method, query, {}.get))
+    if error is not None:
+        return kind(error)
+    assert admitted is not None
+    demand(admitted is operation and operation.implemented, "what is let in is what was found, and is there", operation)
+    if operation.writes:
+        known = operation.parameters | {"AWSAccessKeyId", "Signature", "Expires", "content-type", "content-md5"}
+        others = [n for n in query.names() if n not in known and not n.lower().startswith("x-")]
+        same([n for n in others if n not in _SUB_RESOURCES], [], "a write has no parameter that nobody knows")
+    return operation.name
+
+
+_SUB_RESOURCES = frozenset(
+    """delete list-type location uploads uploadId versioning""".split()
+)  # fmt: skip
+
+TARGETS = [
+    Target(
+        "query",
+        check,
+        "InvalidURI, or what urllib reads; its signed form is canonical; a write with an unknown parameter is refused",
+        [b"GET\n", b"PUT\n", b"POST\n", b"DELETE\n", b"HEAD\n", b"acl", b"uploads", b"uploadId=", b"partNumber=1", b"list-type=2",
+         b"versionId=", b"&", b"=", b"+", b"%26", b"%3D", b"%00", b"%C3%A9", b"%FF", b"X-Amz-Signature=", b"x-amz-meta-a=", b"delete",
+         b"X-Amz-Acl=", b"response-content-type=", b"tagging", b"%E2%84%AA", b";", b"x-id=GetObject", b"append"],
+        16384,
+    )
+]  # fmt: skip

@@ -1,0 +1,53 @@
+"""The file of users and secrets."""
+
+from __future__ import annotations
+
+import re
+
+from aisobj.protocol.credentials import Credentials
+from fuzzing.target import Label, Target, demand, same
+
+_SECRET = re.compile(r"aws_secret_access_key *[=:] *(\S{8,})", re.IGNORECASE)
+
+
+def check(data: bytes) -> Label:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return None  # whoever reads the file says so
+    try:
+        users = Credentials.parse(text)
+    except ValueError as error:
+        said = str(error)
+        demand("\n" not in said, "an error is one line", said)
+        for secret in _SECRET.findall(text):
+            others = text.replace(f"{secret}", "")
+            demand(secret not in said or secret in others or secret in said.partition("]")[0], "no error tells a secret", said)
+        return re.sub(r"\[.*\]|\d+", "", said, flags=re.DOTALL)[:40]
+    found = []
+    for key in re.findall(r"[A-Za-z0-9._~+=@-]+", text):
+        user = users.lookup(key.encode())
+        if user is not None:
+            demand(user[0].access_key == key and user[1], "a user has a key and a secret", user)
+            found.append((user[0].name, key, user[1]))
+            demand(user[1] not in repr(users) or user[1] in user[0].name, "nothing shows a secret", repr(users))
+    found = list(dict.fromkeys(found))
+    same(len(found), len(users), "each user's key stands in the file")
+    again = Credentials(found)
+    for name, key, secret in found:
+        looked_up = again.lookup(key.encode())
+        assert looked_up is not None
+        same((looked_up[0].name, looked_up[1]), (name, secret), "a user comes back")
+    return len(users)
+
+
+TARGETS = [
+    Target(
+        "users",
+        check,
+        "ValueError of one line, without a secret; each user found has a key and a secret that stand in the file",
+        [b"[alice]\n", b"aws_access_key_id = AKIA1\n", b"aws_secret_access_key = s3cr3ts3cr3t\n", b"=", b":", b"\n ", b"#", b";", b"[",
+         b"]", b"[DEFAULT]\n", b"%(a)s", b"\xef\xbb\xbf", b"aws_session_token = t\n", b"region = x\n", b"\0", b"[\0]\n", b"\r", b"\x0c", b"\x85"],
+        4096,
+    )
+]  # fmt: skip
