@@ -54,7 +54,7 @@ def read_message(body: bytes) -> ActionMessage:
         return ActionMessage()
     try:
         return _decode_message(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise S3Error("InvalidRequest", f"failed to unmarshal the action message: {error}") from None
 
 

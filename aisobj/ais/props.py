@@ -91,11 +91,14 @@ def reset(props: BucketProps, default: BucketProps) -> BucketProps:
     return msgspec.structs.replace(default, versioning_status=props.versioning_status)
 
 
-def flatten(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """``{"checksum": {"type": "md5"}}`` -> ``checksum.type``, ``md5``; null says nothing."""
+def flatten(document: Mapping[str, Any], prefix: str = "", depth: int = 2) -> Iterator[tuple[str, Any]]:
+    """``{"checksum": {"type": "md5"}}`` -> ``checksum.type``, ``md5``; null says nothing.
+
+    :param depth: of objects within each other that are looked into; no property is deeper.
+    """
     for name, value in document.items():
-        if isinstance(value, dict):
-            yield from flatten(value, f"{prefix}{name}.")
+        if isinstance(value, dict) and depth:
+            yield from flatten(value, f"{prefix}{name}.", depth - 1)
         elif value is not None:
             yield prefix + name, value
 
@@ -104,8 +107,12 @@ def _checked(name: str, value: object) -> str | bool:
     if name == "checksum.type":
         if value not in CHECKSUM_TYPES:
             known = " ".join(CHECKSUM_TYPES)
-            raise S3Error("InvalidRequest", f"invalid checksum type {json.dumps(value)} (expecting [{known}])")
+            raise S3Error("InvalidRequest", f"invalid checksum type {_shown(value)} (expecting [{known}])")
         return str(value)
     if not isinstance(value, bool):
-        raise S3Error("InvalidRequest", f'invalid value {json.dumps(value)} for property "{name}": expecting a boolean')
+        raise S3Error("InvalidRequest", f'invalid value {_shown(value)} for property "{name}": expecting a boolean')
     return value
+
+
+def _shown(value: object) -> str:
+    return "of several" if isinstance(value, (list, dict)) else json.dumps(value)

@@ -33,6 +33,8 @@ _STORED = frozenset(name.encode() for name in _NAMES)
 #: Of these a second one is the rest of a list (RFC 9110 §5.3); of the others the first one counts.
 _LISTS = frozenset({b"cache-control", b"content-encoding", b"content-language"})
 
+#: RFC 9110 §5.1: what a name is made of.
+_is_token = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+").fullmatch
 #: RFC 9110 §5.5: no control character but tab.
 _forbidden = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
@@ -44,7 +46,7 @@ def parse_object_headers(raw_headers: Iterable[tuple[bytes, bytes]]) -> tuple[st
     ``aws-chunked`` is dropped from ``Content-Encoding``: it is how the body came, not what the object is.
 
     Raises MetadataTooLarge if names (without ``x-amz-meta-``) and values of user metadata exceed 2 KiB together,
-    InvalidArgument for a control character in a value.
+    InvalidArgument for a control character in a value, or a name that no header can have.
     """
     content_type = b""
     found: dict[bytes, bytes] = {}
@@ -52,6 +54,8 @@ def parse_object_headers(raw_headers: Iterable[tuple[bytes, bytes]]) -> tuple[st
         name = raw_name.lower()
         if name.startswith(_META) or name in _STORED:
             if name not in found:
+                if not _is_token(name):  # what comes from a query may be anything
+                    raise S3Error("InvalidArgument", "A header's name has a character that none can have.")
                 found[name] = value
             elif name.startswith(_META) or name in _LISTS:
                 found[name] += b"," + value

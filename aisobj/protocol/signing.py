@@ -226,6 +226,9 @@ def parse_amz_date(value: bytes) -> int | None:
     return None if match is None else _seconds([int(part) for part in match.groups()])
 
 
+_MAX_ZONE = 24 * 3600  #: the parser takes a number of any length for hours and minutes
+
+
 def parse_date_header(value: bytes) -> int | None:
     """``Date`` as signing clients write it (RFC 5322: ``Tue, 27 Mar 2007 19:36:42 +0000``, or GMT), or None.
 
@@ -236,8 +239,8 @@ def parse_date_header(value: bytes) -> int | None:
     parsed = parsedate_tz(value.decode("latin-1"))
     if parsed is None:
         return None
-    seconds = _seconds(parsed[:6])
-    return None if seconds is None else seconds - (parsed[9] or 0)
+    seconds, zone = _seconds(parsed[:6]), parsed[9] or 0
+    return None if seconds is None or abs(zone) > _MAX_ZONE else seconds - zone
 
 
 def _seconds(fields: Sequence[int]) -> int | None:

@@ -207,6 +207,7 @@ def _parse_slices(body: bytes, root: str, max_tags: int, keys: bool = True) -> S
 
     :param keys: it may hold keys, and so characters that XML cannot carry; otherwise those are refused too.
     """
+    body = _as_utf8(body)
     if body.count(b"<") > max_tags or body.count(b'"') + body.count(b"'") > _QUOTES * max_tags:
         raise S3Error("MalformedXML")
     if len(body) > _PIECE:
@@ -218,8 +219,7 @@ def _parse_slices(body: bytes, root: str, max_tags: int, keys: bool = True) -> S
         body, restore = _substitute(body)
     try:
         document = yield from _tree(body)
-    except (ParseError, expat.ExpatError, ValueError, LookupError):
-        # ValueError and LookupError: an encoding that expat or Python does not have.
+    except (ParseError, expat.ExpatError):
         raise S3Error("MalformedXML") from None
     if document.tag.rpartition("}")[2] != root:
         raise S3Error("MalformedXML")
@@ -248,8 +248,9 @@ _PIECE = 1 << 15
 
 def _tree(body: bytes) -> Slices[Element]:
     """:raises S3Error: MalformedXML for a DTD; what the parsers raise for anything else."""
-    guard, parser = expat.ParserCreate(), XMLParser()
+    guard, parser = expat.ParserCreate("UTF-8"), XMLParser(encoding="UTF-8")
     guard.StartDoctypeDeclHandler = _refuse_dtd
+    guard.XmlDeclHandler = _check_encoding
     for start in range(0, len(body), _PIECE):
         piece = body[start : start + _PIECE]
         guard.Parse(piece)  # first: what it refuses the other one never sees
@@ -263,6 +264,29 @@ def _tree(body: bytes) -> Slices[Element]:
 
 def _refuse_dtd(*_: object) -> NoReturn:
     raise S3Error("MalformedXML")
+
+
+def _as_utf8(body: bytes) -> bytes:
+    """The document in UTF-8: what is counted, substituted and parsed must be the same characters.
+
+    Only a document in UTF-16 has NULs. Its declaration still says so; the parsers are told better.
+    """
+    if b"\0" not in body:
+        return body
+    little = body.startswith((b"\xff\xfe", b"<\0"))
+    try:
+        return body.decode("utf-16-le" if little else "utf-16-be").removeprefix("\ufeff").encode()
+    except UnicodeDecodeError:
+        raise S3Error("MalformedXML") from None
+
+
+#: Python would look for a codec of any name, and remember for good each that there is not.
+_ENCODINGS = frozenset({"utf-8", "us-ascii", "utf-16"})
+
+
+def _check_encoding(version: str, encoding: str | None, standalone: int) -> None:
+    if encoding is not None and encoding.lower() not in _ENCODINGS:
+        raise S3Error("MalformedXML")
 
 
 _CONTROLS = bytes(code for code in range(1, 0x20) if code not in b"\t\n\r")

@@ -30,6 +30,7 @@ from xxhash import xxh3_64_digest
 
 from aisobj.errors import CorruptData, FormatError
 from aisobj.storage.interfaces import Owner
+from aisobj.storage.records import UNREADABLE
 
 VERSION = 1
 MAGIC = b"AISBLB"
@@ -102,7 +103,7 @@ def decode_footer(data: bytes, trailer: bytes, file_size: int) -> Footer:
         raise CorruptData("a footer does not match its checksum")
     try:
         footer = _decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise CorruptData(f"not a footer: {error}") from None
     if not 0 < footer.block <= MAX_BLOCK or len(footer.sums) != -(-footer.size // footer.block) * SUM:
         raise CorruptData("a footer whose checksums do not cover its data")

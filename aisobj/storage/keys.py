@@ -33,7 +33,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from aisobj.errors import StorageError
+from aisobj.errors import CorruptData, StorageError
 from aisobj.model import Counters
 from aisobj.storage import records
 
@@ -114,4 +114,9 @@ def add_counters(row: bytes | None, amounts: Sequence[int]) -> bytes:
 
 def decode_counters(row: bytes | None) -> Counters:
     """The totals in a ``C`` row; an absent one is zeros. Raises CorruptData."""
-    return Counters() if row is None else Counters(*_COUNTERS.unpack(records.unseal(row)))
+    if row is None:
+        return Counters()
+    try:
+        return Counters(*_COUNTERS.unpack(records.unseal(row)))
+    except struct.error as error:
+        raise CorruptData(f"not counters: {error}") from None

@@ -32,6 +32,9 @@ _decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {
     for kind in (Bucket, BucketName, ObjectRecord, ListedObject, Headers, Body, Upload, Part, Garbage, Format)
 }
 
+#: What msgspec raises for bytes that are no such value: errors of its own and of UTF-8, and for what is nested too deep.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 R = TypeVar("R", Bucket, BucketName, ObjectRecord, ListedObject, Headers, Body, Upload, Part, Garbage, Format)
 
 
@@ -53,7 +56,7 @@ def decode(kind: type[R], row: bytes) -> R:
         unseal(row)  # says what is wrong
     try:
         record: R = _decoders[kind].decode(data[1:])
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise CorruptData(f"not a {kind.__name__}: {error}") from None
     return record
 
@@ -68,7 +71,7 @@ def decode_all(kind: type[R], rows: list[tuple[bytes, bytes]]) -> list[tuple[byt
             for key, row in rows
             if digest(row[sealed]) == row[checksum] and row[0] == version
         ]
-    except (msgspec.MsgspecError, IndexError):
+    except (*UNREADABLE, IndexError):
         found = []
     # One that cannot be read: decode says why.
     return found if len(found) == len(rows) else [(key, decode(kind, row)) for key, row in rows]

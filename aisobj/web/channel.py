@@ -11,6 +11,7 @@ RFC 9112 for the protocol; which input gets which answer is decided in ``head`` 
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from aisobj.web.site import Site
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_without_empty_lines = re.compile(rb"\A(?:\r\n)+").sub
 
 #: Bytes per read from the socket: Twisted's own, and while a long body is delivered.
 _READ = 64 * 1024
@@ -183,13 +185,10 @@ class Channel(Protocol):
     def _take_head(self) -> bool:
         """Begin the next request; False if its head is not complete."""
         data = self._buffer
-        if data[0] == 13:  # RFC 9112 section 2.2: one empty line before the request line is ignored
-            if data == b"\r":
+        if data[0] == 13:  # RFC 9112 section 2.2: empty lines before the request line are ignored
+            data = self._buffer = _without_empty_lines(b"", data)
+            if data in (b"", b"\r"):
                 return False
-            if data.startswith(b"\r\n"):
-                data = self._buffer = data[2:]
-                if not data:
-                    return False
         limits = self.site.limits
         end = data.find(b"\r\n\r\n") + 4
         now = self.site.seconds()

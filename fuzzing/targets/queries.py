@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote_from_bytes
 
 from aisobj import signing
 from aisobj.protocol.operations import OPERATIONS, Level, find, resolve
 from aisobj.protocol.query import Query, parse_query
 from fuzzing.target import Label, Target, attempt, demand, kind, same
 
+_ASCII = bytes(range(128)).decode()
 _OURS = frozenset(
     f"X-Amz-{name}"
     for name in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Signature", "Security-Token")
@@ -23,8 +24,9 @@ def check(data: bytes) -> Label:
         assert error is not None
         demand(error.code == "InvalidURI", "what cannot be decoded is no URI", error)
         return kind(error)
-    pairs = [pair for pair in parse_qsl(raw.decode("latin-1"), keep_blank_values=True, errors="strict")]
-    same([(n, v) for n, v in ((n, v.decode()) for n, v in query.pairs)], [p for p in pairs if p[0] not in _OURS], "any decoder reads the same")
+    pairs = parse_qsl(quote_from_bytes(raw, _ASCII), keep_blank_values=True, errors="replace")
+    found = [(name, value.decode()) for name, value in query.pairs]
+    same(found, [pair for pair in pairs if pair[0] not in _OURS], "any decoder reads the same")
     _check_query(query)
     return tuple(_operation(level, method, query) for level in Level)
 

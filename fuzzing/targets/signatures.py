@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from urllib.parse import unquote_to_bytes
 
 from aisobj import signing
 from aisobj.errors import S3Error
@@ -72,10 +73,13 @@ def check_any(data: bytes) -> Label:
 
 def _check_all_is_signed(request: SignedRequest, in_query: bool) -> None:
     """The header of the signature is read anew, in the plainest way."""
-    text = request.query if in_query else b",".join(v for n, v in request.headers if n == b"authorization")
-    found = re.search(rb"SignedHeaders=([^,&]*)", text)
-    assert found is not None
-    signed = signing.decode(found[1]).strip().split(b";") if in_query else found[1].strip().split(b";")
+    if in_query:
+        parts = [unquote_to_bytes(part) for part in request.query.split(b"&")]
+    else:
+        parts = b",".join(value for name, value in request.headers if name == b"authorization").split(b",")
+    prefix = b"X-Amz-SignedHeaders=" if in_query else b"SignedHeaders="
+    (names,) = [part.strip().removeprefix(prefix) for part in parts if part.strip().startswith(prefix)]
+    signed = names.split(b";")
     for name, _ in request.headers:
         must = name == b"host" or (name.startswith(b"x-amz-") and name != b"x-amz-content-sha256")
         demand(not must or name in signed, "host and x-amz-* headers are signed", name, signed)

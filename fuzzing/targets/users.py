@@ -7,7 +7,8 @@ import re
 from aisobj.protocol.credentials import Credentials
 from fuzzing.target import Label, Target, demand, same
 
-_SECRET = re.compile(r"aws_secret_access_key *[=:] *(\S{8,})", re.IGNORECASE)
+_SECRET = re.compile(r"aws_secret_access_key *[=:] *(\S*\d\S*\d\S*\d\S*)", re.IGNORECASE)
+_KEY = re.compile(r"^[^\S\n]*aws_access_key_id[^\S\n]*[=:][^\S\n]*(.*?)[^\S\n]*$", re.IGNORECASE | re.MULTILINE)
 
 
 def check(data: bytes) -> Label:
@@ -21,16 +22,15 @@ def check(data: bytes) -> Label:
         said = str(error)
         demand("\n" not in said, "an error is one line", said)
         for secret in _SECRET.findall(text):
-            others = text.replace(f"{secret}", "")
-            demand(secret not in said or secret in others or secret in said.partition("]")[0], "no error tells a secret", said)
+            demand(secret not in said or text.count(secret) > 1, "no error tells a secret", said)
         return re.sub(r"\[.*\]|\d+", "", said, flags=re.DOTALL)[:40]
     found = []
-    for key in re.findall(r"[A-Za-z0-9._~+=@-]+", text):
+    for key in _KEY.findall(text):
         user = users.lookup(key.encode())
         if user is not None:
             demand(user[0].access_key == key and user[1], "a user has a key and a secret", user)
             found.append((user[0].name, key, user[1]))
-            demand(user[1] not in repr(users) or user[1] in user[0].name, "nothing shows a secret", repr(users))
+            demand(user[1] not in repr(users) or text.count(user[1]) > 1, "nothing shows a secret", repr(users))
     found = list(dict.fromkeys(found))
     same(len(found), len(users), "each user's key stands in the file")
     again = Credentials(found)
