@@ -148,7 +148,7 @@ def _by_atheris(options: argparse.Namespace) -> None:
                 os._exit(0)
 
         flags = [f"-seed={options.seed}", f"-max_len={run.target.max_size}", f"-dict={words}", "-timeout=300"]
-        flags += ["-rss_limit_mb=4096", "-verbosity=0", f"-artifact_prefix={home}/", "-handle_alrm=0", "-len_control=20"]
+        flags += ["-rss_limit_mb=4096", "-verbosity=0", f"-artifact_prefix={home}/", "-len_control=20"]
         run.begin()
         atheris.Setup([sys.argv[0], *flags, str(inputs)], one)
         atheris.Fuzz()

@@ -327,8 +327,12 @@ def _substitute(body: bytes) -> tuple[bytes, Callable[[str], str] | None]:
     if base is None:
         raise S3Error("MalformedXML")
 
+    literal = b"<![CDATA[" in body  # where a reference is none; nobody writes both
+
     def stand_in(match: re.Match[bytes]) -> bytes:
         raw, decimal, hexadecimal = match.groups()
+        if literal and not raw:
+            raise S3Error("MalformedXML")
         code = ord(raw.decode()) if raw else int(decimal) if decimal else int(hexadecimal, 16)
         return chr(base + _PLACES[code]).encode()
 
