@@ -13,7 +13,7 @@ from fuzzing.target import Broken, Label, Target
 
 #: One input may take so long, on a machine with other things to do. What is slow for other reasons is not slow twice.
 SECONDS = 1.0
-_ALARM = 10.0  #: and whoever takes so long is stopped
+ALARM = 10.0  #: seconds, and whoever takes so long is stopped
 _ROUND = 256  #: inputs between two looks at the alarm
 _HOME = str(Path(__file__).parent.parent)
 
@@ -50,7 +50,7 @@ class Judge:
         self.executions += 1
         began = self._began = time.perf_counter()
         if self.executions % _ROUND == 1:
-            signal.setitimer(signal.ITIMER_REAL, _ALARM, 1.0)
+            signal.setitimer(signal.ITIMER_REAL, ALARM, 1.0)
         try:
             label = self.target.check(data)
         except (Exception, Hang) as error:
@@ -85,8 +85,8 @@ class Judge:
         """While inputs are run: what takes for ever is stopped, in Python and in regular expressions."""
 
         def stop(*_: object) -> None:
-            if time.perf_counter() - self._began > _ALARM / 2:
-                raise Hang(f"an input takes more than {_ALARM / 2} s")
+            if time.perf_counter() - self._began > ALARM / 2:
+                raise Hang(f"an input takes more than {ALARM / 2} s")
 
         before = signal.signal(signal.SIGALRM, stop)
         try:

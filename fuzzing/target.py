@@ -29,7 +29,8 @@ class Target:
     :ivar check: judges one input: returns a label, raises :class:`Broken`, or whatever should not have come out.
     :ivar promise: what it checks, for people.
     :ivar tokens: words of the input's language, for mutations.
-    :ivar max_size: bytes of the longest input; the server lets no longer one come so far.
+    :ivar max_size: bytes of the longest input, so that there are many; ``long_size`` of those whose cost is measured:
+        as long as the server lets them come, or long enough to tell.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Target:
     promise: str
     tokens: Sequence[bytes] = ()
     max_size: int = 4096
+    long_size: int = 1 << 14
 
 
 def demand(true: bool, promise: str, *seen: object) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 ATHERIS, MUTATIONS = "atheris", "mutations"
 #: Memory that may be held for good: caches have a size, and fill up. Beyond it something is kept of every input.
 MAX_GROWN_MIB = 96
+KEPT = 40  #: inputs that one run adds to a corpus at most
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -24,6 +25,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=20.0, help="for each target at most")
     parser.add_argument("--seed", type=int, default=0, help="of all that is chosen by chance; 0: any")
     parser.add_argument("--engine", choices=(ATHERIS, MUTATIONS), help="default: atheris, where it is installed")
+    parser.add_argument("--first", action="store_true", help="stop at the first promise that is broken")
     parser.add_argument("--keep", action="store_true", help="add inputs that led to something new to the corpus")
     return parser
 
@@ -33,7 +35,10 @@ def main() -> None:
     options.add_argument("target")
     chosen = options.parse_args()
     engine = chosen.engine or (ATHERIS if find_spec("atheris") else MUTATIONS)
-    (_by_atheris if engine == ATHERIS else _by_mutations)(chosen)
+    if engine == ATHERIS:
+        by_atheris(chosen)
+    else:
+        print(json.dumps(by_mutations(chosen)))
 
 
 class Run:
@@ -73,11 +78,12 @@ class Run:
 
     @property
     def over(self) -> bool:
-        if self.judge.executions >= self.options.runs > 0:
+        if self.judge.executions >= self.options.runs > 0 or (self.options.first and self.judge.crashes):
             return True
         return self.judge.executions % 64 == 0 and time.monotonic() - self._began >= self.options.seconds
 
-    def report(self) -> None:
+    def report(self) -> dict[str, Any]:
+        """The line of this run."""
         from fuzzing import corpus  # noqa: PLC0415
 
         seconds = time.monotonic() - self._began
@@ -90,8 +96,8 @@ class Run:
         if self.engine == MUTATIONS and grown > MAX_GROWN_MIB:
             crashes.append({"where": "memory", "times": 1, "input": "", "trace": f"{grown:.0f} MiB are kept for good"})
         if self.options.keep:
-            corpus.add(self.target.name, [data for data in self.kept.values() if len(data) <= 512])
-        line: dict[str, Any] = {
+            corpus.add(self.target.name, sorted(self.kept.values(), key=len)[:KEPT])
+        return {
             "target": self.target.name,
             "engine": self.engine,
             "seed": self.options.seed,
@@ -104,10 +110,10 @@ class Run:
             "new": len(self.kept),
             "crashes": crashes,
         }
-        print(json.dumps(line), flush=True)
 
 
-def _by_mutations(options: argparse.Namespace) -> None:
+def by_mutations(options: argparse.Namespace) -> dict[str, Any]:
+    """The report of a run in this process."""
     from fuzzing.mutate import Mutator  # noqa: PLC0415
 
     run = Run(options, MUTATIONS)
@@ -119,10 +125,10 @@ def _by_mutations(options: argparse.Namespace) -> None:
             label = run.step(data)
             if label is not None:
                 mutator.learn(data, label)
-    run.report()
+    return run.report()
 
 
-def _by_atheris(options: argparse.Namespace) -> None:
+def by_atheris(options: argparse.Namespace) -> None:
     """libFuzzer never returns, so the last input ends the process."""
     import atheris  # noqa: PLC0415
 
@@ -139,12 +145,11 @@ def _by_atheris(options: argparse.Namespace) -> None:
         def one(data: bytes) -> None:
             run.step(data)
             if run.over:
-                run.report()
+                print(json.dumps(run.report()), flush=True)
                 for path in (*inputs.iterdir(), words):
                     path.unlink()
                 inputs.rmdir()
                 Path(home).rmdir()
-                sys.stdout.flush()
                 os._exit(0)
 
         flags = [f"-seed={options.seed}", f"-max_len={run.target.max_size}", f"-dict={words}", "-timeout=300"]

@@ -254,6 +254,8 @@ def _tree(body: bytes) -> Slices[Element]:
     for start in range(0, len(body), _PIECE):
         piece = body[start : start + _PIECE]
         guard.Parse(piece)  # first: what it refuses the other one never sees
+        if start - guard.CurrentByteIndex > _PIECE:
+            raise S3Error("MalformedXML")  # one tag or comment: its beginning would be read again for every piece
         parser.feed(piece)
         if start + _PIECE < len(body):
             yield

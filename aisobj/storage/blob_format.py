@@ -37,6 +37,7 @@ MAGIC = b"AISBLB"
 BLOCK = 256 * 1024
 MAX_BLOCK = 1024 * 1024
 SUM = 8
+ID = 16
 TRAILER = 32
 
 #: Directory names: characters of the id in hex.
@@ -105,6 +106,8 @@ def decode_footer(data: bytes, trailer: bytes, file_size: int) -> Footer:
         footer = _decoder.decode(data)
     except UNREADABLE as error:
         raise CorruptData(f"not a footer: {error}") from None
+    if len(footer.id) != ID:
+        raise CorruptData("a footer without an id")
     if not 0 < footer.block <= MAX_BLOCK or len(footer.sums) != -(-footer.size // footer.block) * SUM:
         raise CorruptData("a footer whose checksums do not cover its data")
     if footer.size + len(data) + TRAILER != file_size:

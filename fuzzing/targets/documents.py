@@ -106,6 +106,7 @@ TARGETS = [
         "only S3 errors; no DTD; any other parser reads the same; what was read, written and read again, is the same",
         _TOKENS,
         16384,
+        1 << 20,
     )
 ]
 
