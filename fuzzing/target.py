@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -99,3 +100,8 @@ def single_bytes(data: bytes) -> Iterator[bytes]:
 def chance(data: bytes, below: int, salt: int = 0) -> int:
     """A number that depends on the input alone."""
     return zlib.crc32(data, salt) % below
+
+
+def words(text: str) -> list[bytes]:
+    r"""The words of a language, with blanks between them; ``\xNN``, ``\r``, ``\n`` and ``\t`` stand for bytes."""
+    return [codecs.escape_decode(word)[0] for word in text.encode("ascii").split()]

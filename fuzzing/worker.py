@@ -70,9 +70,7 @@ class Run:
         label = self.judge.run(data)
         if label not in self._known and label is not None:
             known = self.kept.get(label)
-            if known is None and len(self.kept) < 1000:
-                self.kept[label] = data
-            elif known is not None and len(data) < len(known):
+            if (known is None and len(self.kept) < 1000) or (known is not None and len(data) < len(known)):
                 self.kept[label] = data
         return label
 

@@ -124,6 +124,12 @@ def test_a_reset_leaves_the_versioning_status_of_s3(api: Api, s3: Any, bucket: s
             'invalid value "yes" for property "versioning.enabled": expecting a boolean',
         ),
         ({"mirror": {"enabled": True}}, 501, 'setting the property "mirror.enabled" is not supported'),
+        (
+            {"checksum": {"type": ["md5"]}},
+            400,
+            "invalid checksum type of several (expecting [crc32c md5 sha256 sha512 xxhash xxhash2 none])",
+        ),
+        ({"checksum": {"type": {"a": {"b": {"c": 1}}}}}, 400, 'unknown property "checksum.type.a"'),
         ([], 400, "invalid bucket properties: expecting a JSON object"),
     ],
 )

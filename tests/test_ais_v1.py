@@ -74,7 +74,7 @@ def test_an_unknown_provider_is_refused(api: Api) -> None:
         assert error(api.act("GET", target, "list"))[::2] == (400, 'invalid backend provider "foo"')
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b'{"action": 7}', b"\xff"])
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"action": 7}', b"\xff", b"[" * 100_000])
 def test_a_message_that_is_none_is_refused(api: Api, body: bytes) -> None:
     answer = api.raw.ask("POST", f"/v1/buckets/{fresh_name()}", (), body)
     status, _, message = error(answer)

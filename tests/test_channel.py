@@ -45,13 +45,19 @@ async def test_the_request_shows_exactly_what_was_on_the_wire() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_head_may_arrive_byte_by_byte_after_one_empty_line() -> None:
+async def test_a_head_may_arrive_byte_by_byte_after_empty_lines() -> None:
     async with serving(hello) as server:
         client = await server.connect()
-        for byte in b"\r\n" + GET:
+        for byte in b"\r\n\r\n" + GET:
             client.send(bytes([byte]))
             await server.turn()
         assert (await client.response())[0] == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_empty_lines_before_a_head_are_ignored_in_one_read_too() -> None:
+    async with serving(hello) as server:
+        assert (await (await server.connect(b"\r\n" * 3 + GET)).response())[0] == 200
 
 
 @pytest_twisted.ensureDeferred
@@ -66,6 +72,8 @@ REFUSED = {
     "TLS hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "no method": b"G@T / HTTP/1.1\r\n",
+    "a line feed before the method": b"\nGET / HTTP/1.1\r\n" + HOST + b"\r\n",
+    "carriage returns before the method": b"\r\rGET / HTTP/1.1\r\n" + HOST + b"\r\n",
     "lower-case method": b"get / HTTP/1.1\r\n" + HOST + b"\r\n",
     "unknown method": b"FOO / HTTP/1.1\r\n" + HOST + b"\r\n",
     "HTTP/0.9": b"GET /\r\n\r\n",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +82,14 @@ def test_any_value_comes_back_or_is_refused_and_never_ends_a_line(value: bytes) 
 def test_control_characters_are_refused(name: bytes, value: bytes) -> None:
     with pytest.raises(S3Error) as caught:
         parse_object_headers([(name, value)])
+    assert caught.value.code == "InvalidArgument"
+
+
+@pytest.mark.parametrize("name", ["a\r\nb", "a: ", "a b", "a\0", "é"])
+def test_a_name_from_the_query_that_no_header_can_have_is_refused(name: str) -> None:
+    hoisted = parse_query(f"X-Amz-Meta-{quote(name)}=v".encode()).hoisted()
+    with pytest.raises(S3Error) as caught:
+        parse_object_headers(hoisted)
     assert caught.value.code == "InvalidArgument"
 
 

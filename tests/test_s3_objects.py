@@ -219,6 +219,13 @@ def test_nobody_else_can_override_response_headers(raw: Sender, s3: Any, bucket:
         assert (answer.status, answer.code) == (400, "InvalidRequest")
 
 
+def test_a_name_that_no_header_can_have_is_refused_not_stored(raw: Sender, bucket: str) -> None:
+    """It was stored, and every GET after it was a 500."""
+    answer = raw.ask("PUT", f"/s3/{bucket}/named?x-amz-meta-a%0D%0Ab=c", body=b"x")
+    assert (answer.status, answer.code) == (400, "InvalidArgument")
+    assert raw.ask("GET", f"/s3/{bucket}/named").status == 404
+
+
 def test_an_object_with_a_missing_key_is_no_such_key_and_head_has_no_body(raw: Sender, bucket: str) -> None:
     answer = raw.ask("GET", f"/s3/{bucket}/missing")
     assert (answer.status, answer.code, answer.element("Key")) == (404, "NoSuchKey", "missing")

@@ -220,6 +220,12 @@ def test_no_date_or_no_readable_one_is_access_denied(date: bytes | None) -> None
     )
 
 
+@pytest.mark.parametrize("zone", [b"-9223372036854775807", b"-07100000000", b"+2401", b"-9959"])
+def test_a_date_in_a_zone_that_there_is_not_is_none(zone: bytes) -> None:
+    headers = {b"x-amz-date": None, b"date": b"Fri, 24 May 2013 00:00:00 " + zone}
+    assert refusal(changed(ours(), headers=headers), MAY_24).code == "AccessDenied"
+
+
 def test_times_are_exact() -> None:
     assert parse_amz_date(b"20130524T000000Z") == MAY_24
     assert parse_amz_date(b"20240229T235959Z") == 1709251199

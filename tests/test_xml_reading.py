@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings
 import time
 from collections.abc import Callable, Mapping
 
@@ -81,6 +82,22 @@ def test_comments_cdata_declarations_prefixes_and_other_namespaces_are_xml_too()
     assert xml.read_delete("<Delete><Object><Key>ж</Key></Object></Delete>".encode("utf-16"))[0][0].key == "ж".encode()
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_document_in_utf_16_is_read_character_by_character(encoding: str) -> None:
+    """The second byte of a Ł is one that stands for a control character in UTF-8."""
+    document = "<?xml version='1.0' encoding='UTF-16'?><Delete><Object><Key>ŁŁ\x01&#x2;</Key></Object></Delete>"
+    assert xml.read_delete(document.encode(encoding))[0] == [xml.DeleteKey("ŁŁ\x01\x02".encode())]
+
+
+def test_no_name_of_an_encoding_is_remembered() -> None:
+    """Python's codecs keep what they did not find."""
+    known = len(encodings._cache)  # type: ignore[attr-defined]
+    for number in range(10):
+        with pytest.raises(S3Error):
+            xml.read_delete(f"<?xml version='1.0' encoding='x-{number}'?><Delete/>".encode())
+    assert len(encodings._cache) == known  # type: ignore[attr-defined]
+
+
 Reader = Callable[[bytes], object]
 READERS: Mapping[str, Reader] = {
     "CreateBucketConfiguration": xml.read_create_bucket,
@@ -105,6 +122,10 @@ ATTACKS = {
     "a surrogate": "<{root}>&#xD800;</{root}>",
     "an unknown encoding": "<?xml version='1.0' encoding='no-such'?><{root}/>",
     "a multi-byte encoding": "<?xml version='1.0' encoding='gb18030'?><{root}/>",
+    "another single-byte encoding": "<?xml version='1.0' encoding='iso-8859-1'?><{root}/>",
+    "a long comment": "<!--" + "x" * 8_000_000 + "--><{root}/>",
+    "a long tag": "<{root} a='" + "x" * 8_000_000 + "'/>",
+    "a character reference that is none": "<{root}><Key><![CDATA[&#1;]]></Key></{root}>",
     "great depth": "<{root}>" + "<a>" * 400_000,
 }
 

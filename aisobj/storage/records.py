@@ -32,7 +32,7 @@ _decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {
     for kind in (Bucket, BucketName, ObjectRecord, ListedObject, Headers, Body, Upload, Part, Garbage, Format)
 }
 
-#: What msgspec raises for bytes that are no such value: errors of its own and of UTF-8, and for what is nested too deep.
+#: What msgspec raises for bytes that are no such value: its own errors, UTF-8's, and for what is nested too deep.
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 R = TypeVar("R", Bucket, BucketName, ObjectRecord, ListedObject, Headers, Body, Upload, Part, Garbage, Format)

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fuzzing.target import Target
-from fuzzing.targets import bodies, conditions, documents, heads, listings, metadata, names, native, queries, signatures, stored, users
+from fuzzing.targets import (
+    bodies,
+    conditions,
+    documents,
+    heads,
+    listings,
+    metadata,
+    names,
+    native,
+    queries,
+    signatures,
+    stored,
+    users,
+)
 
 TARGETS: Mapping[str, Target] = {
     target.name: target

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 from aisobj.protocol import xml
 from aisobj.protocol.s3time import http_date
 from aisobj.protocol.xmltext import escape
-from fuzzing.target import Label, Target, attempt, demand, kind, same
+from fuzzing.target import Label, Target, attempt, demand, kind, same, words
 
 _READERS: dict[bytes, Callable[[bytes], Any]] = {
     b"d": xml.read_delete,
@@ -24,14 +24,16 @@ def check(data: bytes) -> Label:
     reader = _READERS.get(choice)
     if reader is None:
         return None
-    result, error = attempt(lambda: reader(body))
-    if error is not None:
+    result, error = attempt(lambda: (reader(body),))
+    if result is None:
+        assert error is not None
         return choice, kind(error)
+    (document,) = result
     if reader is xml.read_delete:
-        _check_delete(body, *result)
+        _check_delete(body, *document)
     elif reader is xml.read_complete:
-        _check_complete(body, result)
-    return choice, body[:6] == b"<?xml ", len(result) if isinstance(result, list) else result is None
+        _check_complete(body, document)
+    return choice, body[:6] == b"<?xml ", len(document) if isinstance(document, list) else document is None
 
 
 def _check_delete(body: bytes, keys: list[xml.DeleteKey], quiet: bool) -> None:
@@ -88,16 +90,17 @@ def _same_as_any_parser(
     same(found, [form(text) for text in texts], "any parser reads the same")
 
 
-_TOKENS = [
-    *(b"<%s>" % name for name in (b"Delete", b"Object", b"Key", b"VersionId", b"ETag", b"Size", b"LastModifiedTime")),
-    *(b"</%s>" % name for name in (b"Delete", b"Object", b"Key", b"VersionId", b"ETag", b"Size", b"Part", b"Status")),
-    *(b"<%s>" % name for name in (b"CompleteMultipartUpload", b"Part", b"PartNumber", b"ChecksumCRC32", b"Status")),
-    b"<VersioningConfiguration>", b"<CreateBucketConfiguration>", b"<LocationConstraint>", b"Enabled", b"Suspended",
-    b"<MfaDelete>", b"<Quiet>", b"true", b"<?xml version='1.0' encoding='UTF-8'?>", b"encoding='ISO-8859-1'",
-    b"encoding='UTF-16'", b"<!DOCTYPE a [<!ENTITY b 'c'>]>", b"&b;", b"&amp;", b"&#x1;", b"&#1;", b"&#xFFFE;",
-    b"&#x10FFFF;", b"&#983041;", b"&quot;", b"<![CDATA[", b"]]>", b"<!--", b"-->", b"<?a?>", b" xmlns='a'", b"xmlns:b='c'",
-    b"<b:", b"/>", b"\xef\xbb\xbf", b"\xff\xfe", b"\xef\xbf\xbe", "\U000f0001".encode(), b"\x01", b"\x0b",
-]  # fmt: skip
+_TOKENS = words(
+    r"""
+    <Delete> <Object> <Key> <VersionId> <ETag> <Size> <LastModifiedTime> </Delete> </Object> </Key> </VersionId>
+    </ETag> </Size> </Part> </Status> <CompleteMultipartUpload> <Part> <PartNumber> <ChecksumCRC32> <Status>
+    <VersioningConfiguration> <CreateBucketConfiguration> <LocationConstraint> Enabled Suspended <MfaDelete>
+    <Quiet> true <?xml\x20version='1.0'\x20encoding='UTF-8'?> encoding='ISO-8859-1' encoding='UTF-16'
+    <!DOCTYPE\x20a\x20[<!ENTITY\x20b\x20'c'>]> &b; &amp; &#x1; &#1; &#xFFFE; &#x10FFFF; &#983041; &quot;
+    <![CDATA[ ]]> <!-- --> <?a?> \x20xmlns='a' xmlns:b='c' <b: /> \xef\xbb\xbf \xff\xfe \xef\xbf\xbe
+    \xf3\xb0\x80\x81 \x01 \x0b
+    """
+)
 
 TARGETS = [
     Target(
@@ -109,4 +112,3 @@ TARGETS = [
         1 << 20,
     )
 ]
-

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import re
 
-from aisobj.protocol.metadata import DEFAULT_CONTENT_TYPE, MAX_USER_METADATA, parse_object_headers, response_headers, response_overrides
+from aisobj.protocol.metadata import (
+    DEFAULT_CONTENT_TYPE,
+    MAX_USER_METADATA,
+    parse_object_headers,
+    response_headers,
+    response_overrides,
+)
 from aisobj.protocol.query import parse_query
-from fuzzing.target import Label, Target, attempt, demand, kind, same
+from fuzzing.target import Label, Target, attempt, demand, kind, same, words
 
 #: RFC 9110 section 5: what may stand in an answer.
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
@@ -20,10 +26,10 @@ def check(data: bytes) -> Label:
     fields = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
     if not all(_SENT_NAME(name) for name, _ in fields):
         return None
-    query, error = attempt(lambda: parse_query(first))
+    query, _ = attempt(lambda: parse_query(first))
     if query is None:
         return None
-    overrides, error = attempt(lambda: response_overrides(query))
+    overrides, _ = attempt(lambda: response_overrides(query))
     found, refused = attempt(lambda: parse_object_headers([*fields, *query.hoisted()]))
     if found is None:
         assert refused is not None
@@ -33,7 +39,9 @@ def check(data: bytes) -> Label:
     _check_fields(sent)
     if overrides is not None:
         _check_fields(response_headers(content_type, headers, overrides))
-    size = sum(len(name) - len("x-amz-meta-") + len(value) for name, value in headers.items() if name[:11] == "x-amz-meta-")
+    size = sum(
+        len(name) - len("x-amz-meta-") + len(value) for name, value in headers.items() if name[:11] == "x-amz-meta-"
+    )
     demand(size <= MAX_USER_METADATA, "user metadata has a limit", size)
     again = parse_object_headers((name.lower(), value) for name, value in sent)
     same(again, (content_type or DEFAULT_CONTENT_TYPE, headers), "what we send, sent to us, is the same")
@@ -52,10 +60,15 @@ TARGETS = [
     Target(
         "metadata",
         check,
-        "refused, or headers that can stand in an answer, each once, in their limit; what we send, sent back, is the same",
-        [b"\nx-amz-meta-", b"\ncontent-type: ", b"\ncontent-encoding: ", b"aws-chunked", b"gzip", b", ", b"\ncache-control: ", b": ",
-         b"\nexpires: ", b"\ncontent-disposition: ", b"x-amz-meta-a=b", b"&X-Amz-Meta-", b"%0D%0A", b"%00", b"%20", b"%3A", b"%E2%84%AA",
-         b"response-content-type=", b"response-expires=", b"&", b"=", b"\xc3\xa9", b"%C3%89", b"=?UTF-8?B?4pyT?=", b"\t", b" "],
+        "refused, or headers that can stand in an answer, once each, in their limit; sent back to us they are the same",
+        words(
+            r"""
+            \nx-amz-meta- \ncontent-type:\x20 \ncontent-encoding:\x20 aws-chunked gzip ,\x20
+            \ncache-control:\x20 :\x20 \nexpires:\x20 \ncontent-disposition:\x20 x-amz-meta-a=b
+            &X-Amz-Meta- %0D%0A %00 %20 %3A %E2%84%AA response-content-type= response-expires= & =
+            \xc3\xa9 %C3%89 =?UTF-8?B?4pyT?= \t \x20
+            """
+        ),
         4096,
     )
-]  # fmt: skip
+]

@@ -7,7 +7,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from aisobj import signing
 from aisobj.protocol.names import check_bucket_name, check_key, parse_copy_source, split_target, uri_encode
-from fuzzing.target import Label, Target, attempt, demand, kind, same
+from fuzzing.target import Label, Target, attempt, demand, kind, same, words
 
 
 def check(data: bytes) -> Label:
@@ -72,8 +72,12 @@ TARGETS = [
         "names",
         check,
         "only S3 errors; a key is exactly the bytes that were named, valid, and comes back from its encoding",
-        [b"/bucket/key", b"/s3/", b"%2F", b"%2f", b"%00", b"%FF", b"%C3%A9", b"..", b"//", b"+", b"?versionId=null", b"?",
-         b"%", b"xn--", b"192.168.1.1", b"-s3alias", b"bucket", b"\xc3\xa9", b"%25", b"-", b"."],
+        words(
+            r"""
+            /bucket/key /s3/ %2F %2f %00 %FF %C3%A9 .. // + ?versionId=null ? % xn-- 192.168.1.1
+            -s3alias bucket \xc3\xa9 %25 - .
+            """
+        ),
         16384,
     )
-]  # fmt: skip
+]

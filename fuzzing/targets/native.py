@@ -8,7 +8,7 @@ from aisobj.ais import listing, props
 from aisobj.ais.base import read_message
 from aisobj.checksums import CHECKSUM_TYPES
 from aisobj.model import Bucket, BucketProps, BucketState
-from fuzzing.target import Label, Target, attempt, demand, kind, same
+from fuzzing.target import Label, Target, attempt, demand, kind, same, words
 
 _PROPS = BucketProps()
 _DOCUMENT = props.to_json(Bucket("bucket", bytes(16), 1, "me", BucketState.ACTIVE, _PROPS))
@@ -52,9 +52,14 @@ TARGETS = [
         "native",
         check,
         "S3 errors only; a message and a bucket's properties, written and read again, are the same; pages in bounds",
-        [b'{"action":', b'"value":', b'"list"', b"{", b"}", b"[", b"]", b",", b":", b'"checksum":{"type":"md5"}', b'"flags":"8"', b"null",
-         b'"pagesize":', b'"prefix":"', b'"props":"name,size"', b"true", b"1e400", b'"\\ud800"', b'"versioning":{"enabled":false}',
-         b'"ec":{"enabled":true}', b'"uuid":"a"', b"-1", b'"access":"0"', b"[" * 50, b'{"a":' * 50, b'"continuation_token":"'],
+        words(
+            r"""
+            {"action": "value": "list" { } [ ] , : "checksum":{"type":"md5"} "flags":"8" null
+            "pagesize": "prefix":" "props":"name,size" true 1e400 "\\ud800"
+            "versioning":{"enabled":false} "ec":{"enabled":true} "uuid":"a" -1 "access":"0"
+            [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[ "continuation_token":"
+            """
+        ),
         65536,
     )
-]  # fmt: skip
+]

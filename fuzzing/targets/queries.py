@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, quote_from_bytes
 from aisobj import signing
 from aisobj.protocol.operations import OPERATIONS, Level, find, resolve
 from aisobj.protocol.query import Query, parse_query
-from fuzzing.target import Label, Target, attempt, demand, kind, same
+from fuzzing.target import Label, Target, attempt, demand, kind, same, words
 
 _ASCII = bytes(range(128)).decode()
 _OURS = frozenset(
@@ -36,14 +36,16 @@ def _check_query(query: Query) -> None:
     for name, value in query.pairs:
         first.setdefault(name, value)
     same({name: query.get_bytes(name) for name in query.names()}, first, "the first of a name counts")
-    for name, _ in query.hoisted():
-        demand(name.startswith(b"x-amz-"), "only x-amz-* are taken for headers", name)
+    for moved, _ in query.hoisted():
+        demand(moved.startswith(b"x-amz-"), "only x-amz-* are taken for headers", moved)
 
 
 def _check_pairs(raw: bytes) -> None:
     """What is signed: one form for each thing that it can mean, and that form is its own."""
     query = signing.canonical_query(signing.canonical_pairs(raw))
-    same(signing.canonical_query(signing.canonical_pairs(query)), query, "the canonical query is its own canonical query")
+    same(
+        signing.canonical_query(signing.canonical_pairs(query)), query, "the canonical query is its own canonical query"
+    )
     same(sorted(_decoded(query)), sorted(_decoded(raw)), "and means the same")
 
 
@@ -51,13 +53,17 @@ def _decoded(raw: bytes) -> list[tuple[str, str]]:
     return parse_qsl(raw.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
 
 
+def _no_header(name: bytes) -> bytes | None:
+    return None
+
+
 def _operation(level: Level, method: bytes, query: Query) -> Label:
-    operation, error = attempt(lambda: find(level, method, query, {}.get))
+    operation, error = attempt(lambda: find(level, method, query, _no_header))
     if operation is None:
         assert error is not None
         return kind(error)
     demand(operation.name in OPERATIONS and operation.level is level, "an operation of its level", operation)
-    admitted, error = attempt(lambda: resolve(level, method, query, {}.get))
+    admitted, error = attempt(lambda: resolve(level, method, query, _no_header))
     if error is not None:
         return kind(error)
     assert admitted is not None
@@ -69,18 +75,20 @@ def _operation(level: Level, method: bytes, query: Query) -> Label:
     return operation.name
 
 
-_SUB_RESOURCES = frozenset(
-    """delete list-type location uploads uploadId versioning""".split()
-)  # fmt: skip
+_SUB_RESOURCES = frozenset(["delete", "list-type", "location", "uploads", "uploadId", "versioning"])
 
 TARGETS = [
     Target(
         "query",
         check,
         "InvalidURI, or what urllib reads; its signed form is canonical; a write with an unknown parameter is refused",
-        [b"GET\n", b"PUT\n", b"POST\n", b"DELETE\n", b"HEAD\n", b"acl", b"uploads", b"uploadId=", b"partNumber=1", b"list-type=2",
-         b"versionId=", b"&", b"=", b"+", b"%26", b"%3D", b"%00", b"%C3%A9", b"%FF", b"X-Amz-Signature=", b"x-amz-meta-a=", b"delete",
-         b"X-Amz-Acl=", b"response-content-type=", b"tagging", b"%E2%84%AA", b";", b"x-id=GetObject", b"append"],
+        words(
+            r"""
+            GET\n PUT\n POST\n DELETE\n HEAD\n acl uploads uploadId= partNumber=1 list-type=2 versionId=
+            & = + %26 %3D %00 %C3%A9 %FF X-Amz-Signature= x-amz-meta-a= delete X-Amz-Acl=
+            response-content-type= tagging %E2%84%AA ; x-id=GetObject append
+            """
+        ),
         16384,
     )
-]  # fmt: skip
+]

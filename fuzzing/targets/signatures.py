@@ -15,7 +15,7 @@ from aisobj.protocol import presigned
 from aisobj.protocol.authentication import verify
 from aisobj.protocol.credentials import Credentials
 from aisobj.protocol.signing import MAX_SKEW, Authenticated, SignedRequest, merge_headers
-from fuzzing.target import Label, Target, attempt, chance, demand, kind, same
+from fuzzing.target import Label, Target, attempt, chance, demand, kind, same, words
 
 ACCESS_KEY = "AKIAIOSFODNN7EXAMPLE"
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
@@ -118,13 +118,22 @@ def check_own(data: bytes) -> Label:
     headers = [field for field in request.headers if field[0] not in _SIGNERS_OWN]
     if [name for name, _ in headers].count(b"host") != 1:
         headers = [(b"host", b"h:1"), *(field for field in headers if field[0] != b"host")]
-    if re.search(rb"(?:^|&)(?:X-Amz-(?:Algorithm|Credential|Signature)|AWSAccessKeyId|Signature)(?:=|&|$)", _plain(request.query)):
+    if re.search(
+        rb"(?:^|&)(?:X-Amz-(?:Algorithm|Credential|Signature)|AWSAccessKeyId|Signature)(?:=|&|$)", _plain(request.query)
+    ):
         return None
     payload = (signing.UNSIGNED_PAYLOAD, signing.EMPTY_SHA256, hashlib.sha256(data).hexdigest())[chance(data, 3)]
     added = signing.sign_headers(
-        request.method, request.path, request.query, headers, payload,
-        access_key=ACCESS_KEY, secret=SECRET, region="us-east-1", now=NOW + chance(data, 2 * MAX_SKEW + 1) - MAX_SKEW,
-    )  # fmt: skip
+        request.method,
+        request.path,
+        request.query,
+        headers,
+        payload,
+        access_key=ACCESS_KEY,
+        secret=SECRET,
+        region="us-east-1",
+        now=NOW + chance(data, 2 * MAX_SKEW + 1) - MAX_SKEW,
+    )
     signed = SignedRequest(request.method, request.path, request.query, [*headers, *added])
     found, error = _verified(signed)
     demand(error is None, "what we sign is let in", error)
@@ -133,9 +142,7 @@ def check_own(data: bytes) -> Label:
     return found.mode, len(headers), b"%" in request.path, b"%" in request.query, b"&" in request.query
 
 
-_SIGNERS_OWN = frozenset(
-    {b"authorization", b"x-amz-date", b"x-amz-content-sha256", b"x-amz-security-token", b"date"}
-)  # fmt: skip
+_SIGNERS_OWN = frozenset({b"authorization", b"x-amz-date", b"x-amz-content-sha256", b"x-amz-security-token", b"date"})
 
 
 def _plain(query: bytes) -> bytes:
@@ -175,7 +182,7 @@ def _changed(text: bytes, data: bytes, first: bytes = b"") -> bytes:
 
 
 def _meaning(request: SignedRequest) -> object:
-    """A path with and without encoded slashes names the same key; blanks in a header count once; nothing else counts."""
+    """A path with and without encoded slashes names the same key; blanks in a header count once."""
     fields = merge_headers(request.headers)
     values = {name: b" ".join(value.split()) for name, value in fields.items()}
     authorization = frozenset(
@@ -185,15 +192,17 @@ def _meaning(request: SignedRequest) -> object:
     return request.method, signing.decode(signing.canonical_path(request.path)), pairs, values, authorization
 
 
-_TOKENS = [
-    b"\nauthorization: ", b"\nx-amz-date: 20130524T000000Z", b"\nx-amz-content-sha256: ", b"\nhost: h", b"\ndate: ",
-    b"AWS4-HMAC-SHA256 ", b"Credential=", b"SignedHeaders=", b"Signature=", b"/20130524/us-east-1/s3/aws4_request",
-    ACCESS_KEY.encode(), b"UNSIGNED-PAYLOAD", b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD", b"STREAMING-UNSIGNED-PAYLOAD-TRAILER",
-    b"Fri, 24 May 2013 00:00:00 GMT", b"Fri, 24 May 2013 00:00:00 +0000", b"X-Amz-Algorithm=AWS4-HMAC-SHA256",
-    b"&X-Amz-Credential=", b"&X-Amz-Date=20130524T000000Z", b"&X-Amz-Expires=600", b"&X-Amz-SignedHeaders=host",
-    b"&X-Amz-Signature=", b"&AWSAccessKeyId=", b"&Expires=1369353700", b"&Signature=", b"AWS ", b"%2F", b"%3B", b";", b"//",
-    b"host;x-amz-date", b"\nx-amz-security-token: a", b"x-amz-meta-", b"+", b"?", b"&", b"=", b"%7e", b"/s3/", b"-1",
-]  # fmt: skip
+_TOKENS = words(
+    r"""
+    \nauthorization:\x20 \nx-amz-date:\x2020130524T000000Z \nx-amz-content-sha256:\x20 \nhost:\x20h \ndate:\x20
+    AWS4-HMAC-SHA256\x20 Credential= SignedHeaders= Signature= /20130524/us-east-1/s3/aws4_request
+    AKIAIOSFODNN7EXAMPLE UNSIGNED-PAYLOAD STREAMING-AWS4-HMAC-SHA256-PAYLOAD STREAMING-UNSIGNED-PAYLOAD-TRAILER
+    Fri,\x2024\x20May\x202013\x2000:00:00\x20GMT Fri,\x2024\x20May\x202013\x2000:00:00\x20+0000
+    X-Amz-Algorithm=AWS4-HMAC-SHA256 &X-Amz-Credential= &X-Amz-Date=20130524T000000Z &X-Amz-Expires=600
+    &X-Amz-SignedHeaders=host &X-Amz-Signature= &AWSAccessKeyId= &Expires=1369353700 &Signature= AWS\x20 %2F %3B
+    ; // host;x-amz-date \nx-amz-security-token:\x20a x-amz-meta- + ? & = %7e /s3/ -1
+    """
+)
 
 TARGETS = [
     Target(
@@ -218,4 +227,3 @@ TARGETS = [
         4096,
     ),
 ]
-

@@ -6,6 +6,8 @@ reached.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from xxhash import xxh3_64_digest
 
@@ -13,9 +15,9 @@ from aisobj.errors import CorruptData, FormatError
 from aisobj.model import Body, Bucket, BucketName, Format, Garbage, Headers, ListedObject, ObjectRecord, Part, Upload
 from aisobj.storage import blob_format, keys, records
 from aisobj.storage.index_protocol import FrameReader, decode_answers, decode_commit, encode_frame
-from fuzzing.target import Label, Target, demand, pieces, same, single_bytes
+from fuzzing.target import Label, Target, demand, pieces, same, single_bytes, words
 
-_KINDS = (Bucket, BucketName, ObjectRecord, ListedObject, Headers, Body, Upload, Part, Garbage, Format)
+_KINDS: tuple[Any, ...] = (Bucket, BucketName, ObjectRecord, ListedObject, Headers, Body, Upload, Part, Garbage, Format)
 
 
 def check(data: bytes) -> Label:
@@ -43,7 +45,7 @@ def _check_row(row: bytes) -> tuple[Label, ...]:
             labels.append(type(error))
             record = None
         if record is not None and kind is not ListedObject:
-            again = records.decode(kind, records.encode(record))  # type: ignore[arg-type]
+            again = records.decode(kind, records.encode(record))
             same(again, record, "a record, written and read, is the same")
             labels.append(kind)
         try:
@@ -85,7 +87,7 @@ def _check_footer(end: bytes) -> Label:
         demand(footer.size >= 0 and footer.size + length + blob_format.TRAILER == size, "the data is before it", footer)
         demand(len(footer.sums) == -(-footer.size // footer.block) * blob_format.SUM, "a sum for each block", footer)
         demand(len(footer.id) == 16, "an id", footer)
-        again = blob_format.encode_footer(footer.block, footer.size, footer.sums, footer.id, footer.owner)  # type: ignore[arg-type]
+        again = blob_format.encode_footer(footer.block, footer.size, footer.sums, footer.id, footer.owner)
         length = blob_format.footer_length(again[-blob_format.TRAILER :], footer.size + len(again))
         read = blob_format.decode_footer(again[:length], again[length:], footer.size + len(again))
         same(msgspec.structs.replace(read, v=footer.v), footer, "a footer, written and read, is the same")
@@ -120,9 +122,17 @@ TARGETS = [
     Target(
         "stored",
         check,
-        "CorruptData or FormatError only, also behind a right checksum; what was read, written and read again, is the same",
-        [b"R", b"F", b"r", b"\x93", b"\x9e", b"\xc4\x10" + bytes(16), b"\xc0", b"\xa1a", b"\xcf" + b"\xff" * 8, b"\x80", b"\x81",
-         b"\xd3" + b"\x80" * 8, b"\xc7\x0c\xff" + bytes(12), b"\x91" * 40, b"\xa1\xff", b"\xca\x7f\xc0\x00\x00", b"\xdd\xff\xff\xff\xff"],
+        "CorruptData or FormatError only, also behind a right checksum; what was read and written is read again",
+        words(
+            r"""
+            R F r \x93 \x9e \xc4\x10\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00
+            \xc0 \xa1a \xcf\xff\xff\xff\xff\xff\xff\xff\xff \x80 \x81
+            \xd3\x80\x80\x80\x80\x80\x80\x80\x80
+            \xc7\x0c\xff\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00
+            \x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91\x91
+            \xa1\xff \xca\x7f\xc0\x00\x00 \xdd\xff\xff\xff\xff
+            """
+        ),
         4096,
     )
-]  # fmt: skip
+]

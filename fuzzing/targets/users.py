@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from aisobj.protocol.credentials import Credentials
-from fuzzing.target import Label, Target, demand, same
+from fuzzing.target import Label, Target, demand, same, words
 
 _SECRET = re.compile(r"aws_secret_access_key *[=:] *(\S*\d\S*\d\S*\d\S*)", re.IGNORECASE)
 _KEY = re.compile(r"^[^\S\n]*aws_access_key_id[^\S\n]*[=:][^\S\n]*(.*?)[^\S\n]*$", re.IGNORECASE | re.MULTILINE)
@@ -28,7 +28,7 @@ def check(data: bytes) -> Label:
     for key in _KEY.findall(text):
         user = users.lookup(key.encode())
         if user is not None:
-            demand(user[0].access_key == key and user[1], "a user has a key and a secret", user)
+            demand(user[0].access_key == key and bool(user[1]), "a user has a key and a secret", user)
             found.append((user[0].name, key, user[1]))
             demand(user[1] not in repr(users) or text.count(user[1]) > 1, "nothing shows a secret", repr(users))
     found = list(dict.fromkeys(found))
@@ -46,8 +46,13 @@ TARGETS = [
         "users",
         check,
         "ValueError of one line, without a secret; each user found has a key and a secret that stand in the file",
-        [b"[alice]\n", b"aws_access_key_id = AKIA1\n", b"aws_secret_access_key = s3cr3ts3cr3t\n", b"=", b":", b"\n ", b"#", b";", b"[",
-         b"]", b"[DEFAULT]\n", b"%(a)s", b"\xef\xbb\xbf", b"aws_session_token = t\n", b"region = x\n", b"\0", b"[\0]\n", b"\r", b"\x0c", b"\x85"],
+        words(
+            r"""
+            [alice]\n aws_access_key_id\x20=\x20AKIA1\n aws_secret_access_key\x20=\x20s3cr3ts3cr3t\n = :
+            \n\x20 # ; [ ] [DEFAULT]\n %(a)s \xef\xbb\xbf aws_session_token\x20=\x20t\n
+            region\x20=\x20x\n \x00 [\x00]\n \r \x0c \x85
+            """
+        ),
         4096,
     )
-]  # fmt: skip
+]
