@@ -45,7 +45,7 @@ def test_nothing_in_the_corpus_breaks_a_promise(name: str) -> None:
     with judge.watching():
         for data in inputs:
             judge.run(data)
-    assert len(inputs) >= 10
+    assert len(inputs) >= 5
     assert [crash.text for crash in judge.crashes.values()] == []
 
 
@@ -93,7 +93,7 @@ def test_what_takes_the_square_of_its_length_is_found() -> None:
     words = [b"abcdefgh"]
     slow = Target("range", lambda data: [data.count(b"c", at) for at in range(0, len(data), 2)], "", words)
     assert growth.judge(slow)["grows"]
-    hungry = Target("range", lambda data: [bytes(500) for _ in data], "", words)
+    hungry = Target("range", lambda data: [bytes(1000) for _ in data], "", words)
     assert growth.judge(hungry)["grows"]
 
 

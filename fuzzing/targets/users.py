@@ -54,5 +54,6 @@ TARGETS = [
             """
         ),
         4096,
+        1 << 10,  # configparser takes the square of a line's length, and the file is the operator's own
     )
 ]
