@@ -95,7 +95,9 @@ def _keeps(value: str, parse: Callable[[str], Any] = conditions.parse_range) -> 
 
 def _squares(value: str, parse: Callable[[str], Any] = conditions.parse_range) -> Any:
     """Takes time in the square of the length."""
-    return parse(value) if [value[at:].count("-") for at in range(len(value)) for _ in range(40)] else None
+    if len(value) > 1000:
+        [value[at:].count("-") for at in range(len(value)) for _ in range(300)]
+    return parse(value)
 
 
 BUGS = (
