@@ -17,6 +17,7 @@ from typing import Any
 
 from fuzzing.targets import TARGETS
 from fuzzing.worker import arguments
+from reliability.record import record
 
 #: How much longer than it was told a worker may take: to start, to replay its corpus, to end.
 _MARGIN = 240.0
@@ -31,6 +32,7 @@ def main() -> None:
     )
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"default: all of {', '.join(TARGETS)}")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="targets at a time")
+    parser.add_argument("--record", action="store_true", help="keep the results in docs/, and show them on the page")
     options = parser.parse_args()
     unknown = set(options.targets) - TARGETS.keys()
     if unknown:
@@ -41,7 +43,16 @@ def main() -> None:
         for line in pool.map(lambda name: run(name, options), options.targets or list(TARGETS)):
             print(json.dumps(line), flush=True)
             found += len(line["crashes"])
+            if options.record:
+                _record(line)
     sys.exit(1 if found else 0)
+
+
+def _record(line: dict[str, Any]) -> None:
+    shown = ("engine", "seed", "executions", "per_second")
+    measured = {name.replace("_", " "): line[name] for name in shown if name in line}
+    name = "fuzzing." + line["target"].replace("-", "_")
+    record(name, [], line.get("seconds", 0.0), {**measured, "crashes": len(line["crashes"])})
 
 
 def run(name: str, options: argparse.Namespace) -> dict[str, Any]:
