@@ -22,7 +22,7 @@ def check(data: bytes) -> Label:
         said = str(error)
         demand("\n" not in said, "an error is one line", said)
         for secret in _SECRET.findall(text):
-            demand(secret not in said or text.count(secret) > 1, "no error tells a secret", said)
+            demand(secret not in said.rpartition("]")[2] or text.count(secret) > 1, "no error tells a secret", said)
         return re.sub(r"\[.*\]|\d+", "", said, flags=re.DOTALL)[:40]
     found = []
     for key in _KEY.findall(text):
