@@ -13,6 +13,7 @@ from types import MappingProxyType
 ERRORS: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
         "AccessDenied": (403, "Access Denied"),
+        "AccessForbidden": (403, "CORSResponse: CORS is not enabled for this bucket."),
         "AuthorizationHeaderMalformed": (400, "The authorization header that you provided is not valid."),
         "AuthorizationQueryParametersError": (
             400,
@@ -69,6 +70,7 @@ ERRORS: Mapping[str, tuple[int, str]] = MappingProxyType(
         "MethodNotAllowed": (405, "The specified method is not allowed against this resource."),
         "MissingContentLength": (411, "You must provide the Content-Length HTTP header."),
         "NoSuchBucket": (404, "The specified bucket does not exist."),
+        "NoSuchCORSConfiguration": (404, "The CORS configuration does not exist"),
         "NoSuchKey": (404, "The specified key does not exist."),
         "NoSuchUpload": (
             404,

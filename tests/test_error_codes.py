@@ -216,6 +216,7 @@ def service_unavailable(w: Provoked) -> Answer:
 
 CODES: dict[str, Callable[[Provoked], Answer]] = {
     "AccessDenied": lambda w: w.unsigned.ask("GET", f"{w.path}/kept"),
+    "AccessForbidden": lambda w: w.ask("OPTIONS", "/kept", ("origin", "https://evil")),
     "AuthorizationHeaderMalformed": lambda w: w.unsigned.ask("GET", "/s3", [("authorization", "AWS4-HMAC-SHA256")]),
     "AuthorizationQueryParametersError": lambda w: w.unsigned.ask("GET", f"/s3?{presign(w, expires='0')}"),
     "BadDigest": lambda w: w.ask("PUT", "/k", ("content-md5", "AAAAAAAAAAAAAAAAAAAAAA=="), body=b"x"),
@@ -250,6 +251,7 @@ CODES: dict[str, Callable[[Provoked], Answer]] = {
     "MethodNotAllowed": lambda w: w.ask("POST", "/k"),
     "MissingContentLength": lambda w: w.open.send(w.open.head("PUT", w.target)),
     "NoSuchBucket": lambda w: w.open.ask("GET", "/s3/never-was"),
+    "NoSuchCORSConfiguration": lambda w: w.ask("GET", "?cors"),
     "NoSuchKey": lambda w: w.ask("GET", "/missing"),
     "NoSuchUpload": lambda w: w.ask("GET", "/k?uploadId=x"),
     "NoSuchVersion": lambda w: w.ask("GET", f"/kept?versionId={'0' * 32}"),

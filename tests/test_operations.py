@@ -38,6 +38,7 @@ IMPLEMENTED: list[tuple[str, Level, str, str, Mapping[bytes, bytes]]] = [
     ("CreateBucket", BUCKET, "PUT", "", {}),
     ("HeadBucket", BUCKET, "HEAD", "", {}),
     ("DeleteBucket", BUCKET, "DELETE", "", {}),
+    ("GetBucketCors", BUCKET, "GET", "cors", {}),
     ("GetBucketLocation", BUCKET, "GET", "location", {}),
     ("GetBucketVersioning", BUCKET, "GET", "versioning=", {}),
     ("PutBucketVersioning", BUCKET, "PUT", "versioning", {}),

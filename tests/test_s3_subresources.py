@@ -14,7 +14,7 @@ from s3raw import Sender
 #: AWS's sub-resources, from the index of its API reference, and names that AWS may add.
 # fmt: off
 BUCKET = [
-    "abac", "accelerate", "acl", "analytics", "cors", "encryption", "intelligent-tiering", "inventory",
+    "abac", "accelerate", "acl", "analytics", "encryption", "intelligent-tiering", "inventory",
     "lifecycle", "logging", "metadataAnnotationTable", "metadataConfiguration", "metadataInventoryTable",
     "metadataJournalTable", "metadataTable", "metrics", "notification", "object-lock", "ownershipControls",
     "policy", "policyStatus", "publicAccessBlock", "replication", "requestPayment", "session", "tagging",
@@ -28,7 +28,14 @@ OBJECT = [
 UNKNOWN = ["newthing", "new-thing", "NewThing", "n"]
 
 #: Ours, and the methods that they have there.
-BUCKET_OURS = {"location": "GET", "versioning": "GET PUT", "uploads": "GET", "delete": "POST", "list-type": "GET"}
+BUCKET_OURS = {
+    "location": "GET",
+    "versioning": "GET PUT",
+    "uploads": "GET",
+    "delete": "POST",
+    "list-type": "GET",
+    "cors": "GET PUT DELETE",
+}
 OBJECT_OURS = {"uploads": "POST", "uploadId": "GET PUT POST DELETE", "tagging": "GET PUT DELETE"}
 
 METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
@@ -67,6 +74,20 @@ def test_what_aws_has_and_we_have_not(raw: Sender, kept: str, level: str, names:
         for query in (name, f"{name}=", f"{name}=1", f"x-id=Something&{name}", f"{name}&versionId=null", f"a=b&{name}"):
             for target in (f"/s3/{kept}{level}", f"/{kept}{level}"):
                 refuse(raw, method, f"{target}?{query}", 501)
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_a_cors_configuration_is_refused(raw: Sender, kept: str, method: str) -> None:
+    for query in ("cors", "cors=", "cors=1", "x-id=Something&cors", "cors&versionId=null", "a=b&cors"):
+        for target in (f"/s3/{kept}", f"/{kept}"):
+            refuse(raw, method, f"{target}?{query}", 501)
+
+
+def test_no_bucket_has_a_cors_configuration(s3: Any, bucket: str) -> None:
+    with refused("NoSuchCORSConfiguration", 404):
+        s3.get_bucket_cors(Bucket=bucket)
+    with refused("NoSuchBucket", 404):
+        s3.get_bucket_cors(Bucket="no-such-bucket")
 
 
 def test_tags_are_refused(raw: Sender, kept: str) -> None:

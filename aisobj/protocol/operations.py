@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from aisobj.errors import S3Error
@@ -78,6 +78,7 @@ _IMPLEMENTED: Mapping[str, str] = {
     "CreateBucket": "",
     "HeadBucket": "",
     "DeleteBucket": "",
+    "GetBucketCors": "",
     "GetBucketLocation": "",
     "GetBucketVersioning": "",
     "PutBucketVersioning": "",
@@ -242,6 +243,15 @@ OPERATIONS: Mapping[str, Operation] = {
         *_COPY.values(),
     )
 }
+
+
+def routes() -> Iterator[tuple[Level, str, Operation]]:
+    """Every row of the table: level, sub-resource ("" = none), operation."""
+    for level, sub_resources in _BY_LEVEL.items():
+        for sub_resource, methods in sub_resources.items():
+            for operation in methods.values():
+                yield level, sub_resource, operation
+
 
 #: Signature version 2 in the query; the last two are headers that it covers, which boto repeats there.
 _SIGV2 = frozenset({"AWSAccessKeyId", "Signature", "Expires", "content-type", "content-md5"})

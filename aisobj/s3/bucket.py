@@ -43,6 +43,12 @@ async def delete_bucket(call: Call) -> None:
     call.send_empty(204)
 
 
+def get_bucket_cors(call: Call) -> None:
+    """GetBucketCors: no bucket has a configuration (``protocol.cors``)."""
+    call.bucket()
+    raise S3Error("NoSuchCORSConfiguration", BucketName=call.bucket_name)
+
+
 def get_bucket_location(call: Call) -> None:
     """GetBucketLocation."""
     call.bucket()
@@ -109,6 +115,7 @@ class BucketResource(S3Resource):
         "CreateBucket": create_bucket,
         "HeadBucket": head_bucket,
         "DeleteBucket": delete_bucket,
+        "GetBucketCors": get_bucket_cors,
         "GetBucketLocation": get_bucket_location,
         "GetBucketVersioning": get_bucket_versioning,
         "PutBucketVersioning": put_bucket_versioning,

@@ -1,7 +1,7 @@
 """One S3 request with what the handlers need, and the resource that makes it and finds the handler.
 
-Order for every request: who is asking, before anything else is looked at (an unauthenticated request learns nothing);
-then what is asked (``protocol.operations``: default deny); then the names; then the handler.
+Order for every request but a preflight, which is refused whoever asks: who is asking, before anything else is looked
+at (an unauthenticated request learns nothing); then what is asked (``protocol.operations``: default deny); then the names; then the handler.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 
 from aisobj.errors import S3Error
 from aisobj.model import Bucket, BucketProps
-from aisobj.protocol import names
+from aisobj.protocol import cors, names
 from aisobj.protocol.operations import Level, Operation, admit, find
 from aisobj.protocol.query import EMPTY, Query, parse_query
 from aisobj.protocol.signing import Authenticated
@@ -133,6 +133,9 @@ class S3Resource(OperationResource):
 
     def handle(self, request: Request) -> Deferred[None] | None:
         request.bucket, key = self.bucket_name, request.key
+        if request.method == b"OPTIONS":  # a browser's question, which is never signed
+            request.operation = cors.PREFLIGHT
+            raise cors.preflight_refusal(request.header(b"origin"), request.header(b"access-control-request-method"))
         auth = self.context.authenticator.authenticate(request)
         query = EMPTY if auth.only_signature else parse_query(request.query)
         operation = self.plain.get(request.method) if query is EMPTY else None

@@ -2,7 +2,8 @@
 
 With credentials every request is verified (``protocol.sigv4``). Without, the server is open, but only to programs that
 meant it: a known ``Host`` (a web page that rebinds its DNS name to 127.0.0.1 sends its own) and, for what writes, no
-foreign ``Origin`` (a form or script of another site sends one).
+foreign ``Origin`` (a form or script of another site sends one) and no ``Sec-Fetch-Site`` of another site (which a
+browser sends besides, whatever it leaves out of ``Origin``; https://www.w3.org/TR/fetch-metadata/).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from aisobj.protocol.signing import Authenticated, PayloadMode, SignedRequest, p
 from aisobj.web.request import Request
 
 _READS = frozenset({b"GET", b"HEAD"})
+#: Of ``Sec-Fetch-Site``: the page itself, and what the user did without any page. Whatever else there is, is foreign.
+_OWN_SITES = frozenset({b"same-origin", b"none"})
 _LOCAL_HOSTS = frozenset({"localhost", "ip6-localhost"})
 
 
@@ -63,18 +66,27 @@ class Authenticator:
 
     def check_origin(self, request: Request) -> None:
         """For who need not sign: refuse what a web page made a browser send. Raises S3Error."""
-        if "*" in self._hosts:
-            return
         host = _host_of(request.header(b"host") or b"")
-        if host is None or not (host in self._hosts or _is_address(host)):
+        if "*" not in self._hosts and (host is None or not (host in self._hosts or _is_address(host))):
             raise S3Error("AccessDenied", "This server is open, so it answers only to names that it knows.")
         if request.method in _READS:
             return
         origin = request.header(b"origin")
-        if origin is not None:
-            scheme, _, authority = origin.partition(b"://")
-            if scheme not in (b"http", b"https") or authority != request.header(b"host"):
-                raise S3Error("AccessDenied", "This server is open, so it takes no writes from other web sites.")
+        if origin is not None and not _is_own(origin, request.header(b"host")):
+            raise _foreign()
+        site = request.header(b"sec-fetch-site")
+        if site is not None and site not in _OWN_SITES:
+            raise _foreign()
+
+
+def _is_own(origin: bytes, host: bytes | None) -> bool:
+    """Whether a page of this very server sent it. ``null``, of a sandboxed page or a file, is not."""
+    scheme, _, authority = origin.partition(b"://")
+    return scheme in (b"http", b"https") and authority == host
+
+
+def _foreign() -> S3Error:
+    return S3Error("AccessDenied", "This server is open, so it takes no writes from other web sites.")
 
 
 def _anonymous(payload: bytes | None) -> Authenticated:
