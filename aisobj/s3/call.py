@@ -1,7 +1,8 @@
 """One S3 request with what the handlers need, and the resource that makes it and finds the handler.
 
 Order for every request but a preflight, which is refused whoever asks: who is asking, before anything else is looked
-at (an unauthenticated request learns nothing); then what is asked (``protocol.operations``: default deny); then the names; then the handler.
+at (an unauthenticated request learns nothing); then what is asked (``protocol.operations``: default deny); then the
+names; then the handler.
 """
 
 from __future__ import annotations
