@@ -43,6 +43,14 @@ STALE_READS = "--sabotage=stale-reads"
 RACY_CONDITIONS = "--sabotage=racy-conditions"
 #: A page of a listing that begins within a common prefix shows that again.
 FORGET_GROUPS = "--sabotage=forget-groups"
+#: A query that is no UTF-8 is an exception that nobody expected (``--workers 1``).
+TRUST_CLIENTS = "--sabotage=trust-clients"
+#: That a client sends no more, within a request, goes unnoticed (``--workers 1``).
+WAIT_FOR_EVER = "--sabotage=wait-for-ever"
+#: Each connection leaves 64 KiB and a descriptor behind (``--workers 1``).
+LEAK = "--sabotage=leak"
+#: Every body is taken for the next request (``--workers 1``).
+SMUGGLE = "--sabotage=smuggle"
 
 _PR_SET_NAME = 15
 #: The modules that the server runs as processes of its own -> the names of these processes.
@@ -235,6 +243,57 @@ def _forget_groups() -> None:
     listing._past_group = lambda after, prefix, delimiter: b""
 
 
+def _trust_clients() -> None:
+    from urllib.parse import unquote_to_bytes  # noqa: PLC0415
+
+    from aisobj.protocol.query import parse_query  # noqa: PLC0415
+    from aisobj.s3 import call  # noqa: PLC0415
+
+    def trusting(query: bytes) -> Any:
+        unquote_to_bytes(query).decode()
+        return parse_query(query)
+
+    setattr(call, "parse_query", trusting)  # noqa: B010
+
+
+def _wait_for_ever() -> None:
+    from aisobj.web.channel import Channel  # noqa: PLC0415
+
+    honest = Channel.readConnectionLost
+
+    def read_connection_lost(self: Channel) -> None:
+        if self._body is None and not self._buffer:
+            honest(self)
+
+    Channel.readConnectionLost = read_connection_lost  # type: ignore[method-assign]
+
+
+def _leak() -> None:
+    from aisobj.web.channel import Channel  # noqa: PLC0415
+
+    honest = Channel.connectionMade
+    leaked: list[Any] = []
+
+    def connection_made(self: Channel) -> None:
+        leaked.append((b"\1" * (64 << 10), os.dup(1)))
+        honest(self)
+
+    Channel.connectionMade = connection_made  # type: ignore[method-assign]
+
+
+def _smuggle() -> None:
+    from aisobj.web import channel  # noqa: PLC0415
+    from aisobj.web.head import Head, parse_head  # noqa: PLC0415
+    from aisobj.web.limits import Limits  # noqa: PLC0415
+
+    def parse(data: bytes, limits: Limits) -> Head:
+        head = parse_head(data, limits)
+        head.length = 0
+        return head
+
+    setattr(channel, "parse_head", parse)  # noqa: B010
+
+
 _SABOTAGES = {
     ACKNOWLEDGE_EARLY: _acknowledge_early,
     SKIP_DIRECTORY_SYNC: _skip_directory_sync,
@@ -245,6 +304,10 @@ _SABOTAGES = {
     STALE_READS: _stale_reads,
     RACY_CONDITIONS: _racy_conditions,
     FORGET_GROUPS: _forget_groups,
+    TRUST_CLIENTS: _trust_clients,
+    WAIT_FOR_EVER: _wait_for_ever,
+    LEAK: _leak,
+    SMUGGLE: _smuggle,
 }
 
 if __name__ == "__main__":

@@ -2,14 +2,13 @@
 
 What an SDK would never send (or repair) is written out here byte by byte. Requests are signed by
 ``aisobj.signing.sign_headers``, which has AWS's published vectors for tests of its own; signatures inside a body are
-computed here.
+made by ``reliability.handmade``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import hmac
 import socket
 import time
 from collections.abc import Iterable, Sequence
@@ -18,20 +17,15 @@ from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 from aisobj import signing
+from reliability.handmade import STREAMING, STREAMING_TRAILER, UNSIGNED_TRAILER, Signature, User, aws_chunked
+
+__all__ = ["STREAMING", "STREAMING_TRAILER", "UNSIGNED_TRAILER", "User"]  # here for those who import them from here
 
 HANG = 30.0  #: seconds; nothing here needs a fifth of it
 
 NAMESPACE = "{http://s3.amazonaws.com/doc/2006-03-01/}"
-STREAMING = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
-STREAMING_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
-UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 
 Fields = Sequence[tuple[str, str | bytes]]
-
-
-class User(NamedTuple):
-    access_key: str
-    secret: str
 
 
 def user_of(server: Any) -> User | None:
@@ -137,15 +131,6 @@ class Wire:
             return True
         finally:
             self._socket.settimeout(HANG)
-
-
-class Signature(NamedTuple):
-    """What the signatures inside an aws-chunked body are made with."""
-
-    key: bytes
-    amz_date: bytes
-    scope: bytes
-    seed: bytes
 
 
 class Sender:
@@ -257,34 +242,8 @@ class Sender:
         if trailers and not any(name == "x-amz-trailer" for name, _ in headers):
             fields.append(("x-amz-trailer", trailers[0][0]))
         draft = self.head("PUT", target, fields, payload=mode)
-        body = aws_chunked(chunks, mode, self.signature, trailers)
+        coded = [(name.encode(), value.encode()) for name, value in trailers]
+        body = aws_chunked(chunks, mode, self.signature, coded)
         if change is not None:
             body = change(body)
         return self.send(draft[:-2] + f"content-length: {len(body)}\r\n\r\n".encode() + body, "PUT", end=True)
-
-
-def aws_chunked(
-    chunks: Iterable[bytes], mode: str, signature: Signature, trailers: Sequence[tuple[str, str]] = ()
-) -> bytes:
-    """The body of AWS's "Transferring payload in multiple chunks", the empty chunk at the end included."""
-    previous = signature.seed
-    out = []
-
-    def sign(algorithm: bytes, *hashes: bytes) -> bytes:
-        lines = (algorithm, signature.amz_date, signature.scope, previous, *hashes)
-        return hmac.new(signature.key, b"\n".join(lines), "sha256").hexdigest().encode()
-
-    for chunk in (*chunks, b""):
-        head = f"{len(chunk):x}".encode()
-        if mode != UNSIGNED_TRAILER:
-            digest = hashlib.sha256(chunk).hexdigest().encode()
-            previous = sign(b"AWS4-HMAC-SHA256-PAYLOAD", signing.EMPTY_SHA256.encode(), digest)
-            head += b";chunk-signature=" + previous
-        out.append(head + b"\r\n" + (chunk + b"\r\n" if chunk else b""))
-    for name, value in trailers:
-        out.append(f"{name}:{value}\r\n".encode())
-    if mode == STREAMING_TRAILER:
-        canonical = "".join(f"{name}:{value}\n" for name, value in trailers).encode()
-        last = sign(b"AWS4-HMAC-SHA256-TRAILER", hashlib.sha256(canonical).hexdigest().encode())
-        out.append(b"x-amz-trailer-signature:" + last + b"\r\n")
-    return b"".join(out) + b"\r\n"
