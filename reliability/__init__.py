@@ -7,6 +7,8 @@
     python -m reliability.killpoints   a SIGKILL before every system call of the core operations
     python -m reliability.flips        a changed byte, one at a time, anywhere in blobs and rows
     python -m reliability.histories    whether what concurrent clients saw can have happened in some order
+    python -m reliability.malformed    mangled requests, most of them under signatures that are right
+    python -m reliability.smuggling    nginx in front: does it read each request as the server does?
     python -m reliability.faults       failing system calls of a running server, and a disk that is full
 
 Each says with ``--help`` what it takes, prints its seed and what it has measured as one line of JSON, and ends with

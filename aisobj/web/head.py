@@ -89,7 +89,7 @@ def parse_head(data: bytes, limits: Limits) -> Head:
     if len(data) > limits.head_bytes:
         raise refusal("The request line and headers are too long.", "RequestHeaderSectionTooLarge")
     line = data[: data.index(b"\r\n")].split(b" ")
-    if len(line) != 3 or data[0] in b"\r\n":  # llhttp passes over those, and the method would begin with one
+    if len(line) != 3 or data[0] < 65:  # llhttp skips any CR and LF before the method, which begins with a letter
         raise refusal("The request line is malformed.")
     method, target, version = line
     head = Head(method, target)
