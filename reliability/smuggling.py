@@ -1,5 +1,7 @@
-"""nginx in front of the server, and requests that the two might read differently: whatever nginx forwards as one
-request is that one request for the server, with the same target and body, and a request hidden in a body is never executed.
+"""nginx in front of the server, and requests that the two might read differently.
+
+Whatever nginx forwards as one request is that one request for the server, with the same target and body, and a request
+hidden in a body is never executed.
 
 Each case goes to nginx (``proxy_request_buffering`` on and off, connections to the server kept alive) and to the server
 itself. What nginx made of it is told by a recorder that stands behind another nginx where the server stands behind the
