@@ -1,7 +1,7 @@
-"""The list of bad inputs, of limits and of other servers' holes, each with a test by its name; and what those tests share:
-a world that must be the same afterwards, and rows of inputs and answers.
+"""The list of bad inputs, of limits and of other servers' holes; and what their tests share: a world that must be the
+same afterwards, and rows of inputs and answers.
 
-``test_bad_list`` sees to it that each row of the list has its test. The modules that have rows: ``ROW_MODULES``.
+``test_bad_list`` sees to it that each row of the list has its test, by its name, in one of ``ROW_MODULES``.
 """
 
 from __future__ import annotations
@@ -164,6 +164,7 @@ ROW_MODULES = (
     "test_bad_inputs",
     "test_bad_requests",
     "test_bad_holes",
+    "test_bad_holes_inside",
     "test_bad_limits",
     "test_trouble_rows",
 )

@@ -96,12 +96,15 @@ class SlowConnections(NamedTuple):
     head: Wire
     body: Wire
     since: float
+    others: tuple[Wire, Wire]  #: as these
 
 
 @pytest.fixture(scope="session")
 def slow_connections(server: Any, raw: Sender) -> Iterator[SlowConnections]:
     """Opened by the first test module that may, so that the last one has not long to wait for their time-outs."""
-    with raw.connect() as head, raw.connect() as body:
-        head.send(b"GET /s3 HTTP/1.1\r\nHost: loc")
-        body.send(raw.head("PUT", "/slow-bucket", length=100) + b"<")
-        yield SlowConnections(head, body, time.monotonic())
+    with raw.connect() as head, raw.connect() as body, raw.connect() as head2, raw.connect() as body2:
+        for wire in (head, head2):
+            wire.send(b"GET /s3 HTTP/1.1\r\nHost: loc")
+        for wire in (body, body2):
+            wire.send(raw.head("PUT", "/slow-bucket", length=100) + b"<")
+        yield SlowConnections(head, body, time.monotonic(), (head2, body2))
