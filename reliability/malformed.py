@@ -136,8 +136,8 @@ class Shooter:
     """Sends the requests of one seed, until there are ``enough`` faults.
 
     :ivar faults: what was wrong. :ivar slowest: seconds, and the number of that request.
-    :ivar slow: requests that took too long. The one that is the cause does so again when it is sent again; others had to
-        wait for it, or for a machine that was busy.
+    :ivar slow: requests that took too long. One that is the cause does so again when it is sent again; others had to
+        wait for it, or for a busy machine.
     """
 
     def __init__(self, targets: Sequence[Target], seed: int, hang: float, enough: float = math.inf) -> None:

@@ -174,7 +174,7 @@ Checked = tuple[Answer, int, str]
 Row = Callable[["World"], Iterator[Checked]]
 
 #: For the look at memory: a row is asked again for so long, and its servers may grow by so much meanwhile.
-AGAIN_SECONDS = 0.15
+AGAIN_SECONDS = 0.1
 GROWTH = 12 << 20
 
 

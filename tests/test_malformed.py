@@ -15,7 +15,7 @@ from reliability.mangling import mangled
 from reliability.program import fresh_seed
 from reliability.server import Forker
 
-REQUESTS = int(os.environ.get("MALFORMED", "15000"))
+REQUESTS = int(os.environ.get("MALFORMED", "12000"))
 SEED = int(os.environ.get("MALFORMED_SEED", "0")) or fresh_seed()
 #: The program says one second; a machine that does five other things at once is no hang of the server's.
 HANG = 5.0

@@ -13,7 +13,7 @@ from reliability.program import fresh_seed
 from reliability.server import Forker
 from reliability.smuggling import missing, run
 
-MUTATIONS = int(os.environ.get("MUTATIONS", "100"))
+MUTATIONS = int(os.environ.get("MUTATIONS", "60"))
 SEED = int(os.environ.get("SMUGGLING_SEED", "0")) or fresh_seed()
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
