@@ -132,7 +132,7 @@ def internal_error(w: Provoked) -> Answer:
         assert (answer.status, answer.code) == (500, "InternalError")
         assert "CorruptData" in server.log()
         assert str(path) not in answer.body.decode()  # the details are for the log
-        quarantined(server.data, path).rename(path)
+        quarantined(server.data, path, lambda: sender.ask("GET", "/s3/bucket/k")).rename(path)
         with path.open("r+b") as file:
             file.seek(position)
             file.write(old)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,19 @@ def tool_json(data: Path, *arguments: str | Path) -> tuple[int, dict[str, Any]]:
     return status, json.loads(text)
 
 
-def quarantined(data: Path, path: Path) -> Path:
-    """Where a blob is now that was found corrupt; waits until it is."""
+def quarantined(data: Path, path: Path, read: Callable[[], object] = lambda: None) -> Path:
+    """Where a blob is now that was found corrupt; waits until it is.
+
+    :param read: the blob once more. Where it was put back so soon that the look at it before had not ended, that one
+        stands for the look that is waited for here.
+    """
     taken = data / "blobs" / "quarantine" / path.name
     deadline = time.monotonic() + 15
+    again = time.monotonic() + 1
     while not taken.exists():
         assert time.monotonic() < deadline, f"{path} is not quarantined"
+        if time.monotonic() > again:
+            again += 1
+            read()
         time.sleep(0.002)
     return taken
