@@ -137,8 +137,10 @@ def main() -> None:
     program = Program("reliability.crash", __doc__)
     program.add_argument("--cycles", type=int, default=300)
     program.add_argument("--workers", type=int, default=2)
+    program.add_argument("--seconds", type=float, default=math.inf, help="no cycle begins later than this")
     with program.running() as (options, home), Forker() as forker:
-        program.report(run(forker, home, cycles=options.cycles, workers=options.workers, seed=options.seed))
+        cycles, workers, seconds = options.cycles, options.workers, options.seconds
+        program.report(run(forker, home, cycles=cycles, workers=workers, seed=options.seed, seconds=seconds))
 
 
 if __name__ == "__main__":
