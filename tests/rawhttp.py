@@ -138,8 +138,9 @@ class Server:
     def requests(self) -> list[Request]:
         return self.root.requests
 
-    async def connect(self, data: bytes = b"", tls: Any = None) -> Client:
-        endpoint: Any = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port.getHost().port)
+    async def connect(self, data: bytes = b"", tls: Any = None, source: str = "127.0.0.1") -> Client:
+        port = self.port.getHost().port
+        endpoint: Any = TCP4ClientEndpoint(reactor, "127.0.0.1", port, bindAddress=(source, 0))
         if tls:
             endpoint = wrapClientTLS(tls, endpoint)
         client: Client = await connectProtocol(endpoint, Client())

@@ -369,16 +369,6 @@ async def test_bytes_after_connection_close_are_ignored_and_cut_nothing() -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_too_many_connections_are_closed_as_they_come() -> None:
-    async with serving(hello, connections=1) as server:
-        first = await server.connect(GET)
-        await first.response()
-        assert await server.ask(b"") == b""
-        first.send(GET)
-        assert (await first.response())[0] == 200
-
-
-@pytest_twisted.ensureDeferred
 async def test_draining_closes_the_idle_and_lets_the_running_finish() -> None:
     running: list[Request] = []
 

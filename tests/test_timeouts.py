@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -105,6 +106,55 @@ async def test_a_body_must_keep_up_the_rate_after_its_grace(rate: int, lives: bo
             )
             server.advance(1)
         assert server.requests[0].finished is not lives
+
+
+@pytest.mark.parametrize("answers", [1, 400], ids=["in the kernel", "more than that"])
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_reads_a_few_bytes_now_and_then_is_dropped(answers: int) -> None:
+    def handler(request: Request) -> int:
+        request.respond(200, [], b"x" * 250_000 * answers)
+        return NOT_DONE_YET
+
+    async with serving(handler) as server:
+        client = await server.connect()
+        client.transport.bufferSize = 32
+        client.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        client.transport.pauseProducing()
+        client.send(GET)
+        await server.until(lambda: bool(server.requests))
+        for _ in range(6):
+            assert server.site.connections
+            server.advance(9)
+            client.transport.resumeProducing()
+            await client.until(lambda had=len(client.data): len(client.data) > had)  # type: ignore[misc]
+            client.transport.pauseProducing()
+            await server.turn()
+        server.advance(15)  # a little was read at the beginning, and earned it some time
+        assert server.site.closed == {"response": 1}
+        client.transport.resumeProducing()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_reads_slowly_but_steadily_gets_all() -> None:
+    def handler(request: Request) -> int:
+        request.respond(200, [], b"x" * 20_000_000)
+        return NOT_DONE_YET
+
+    async with serving(handler) as server:
+        client = await server.connect()
+        client.transport.bufferSize = 1_000_000
+        client.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 200_000)
+        client.transport.pauseProducing()
+        client.send(GET)
+        await server.until(lambda: bool(server.requests))
+        for _ in range(40):
+            server.advance(30)
+            client.transport.resumeProducing()
+            await client.until(lambda had=len(client.data): len(client.data) > had)  # type: ignore[misc]
+            client.transport.pauseProducing()
+            await server.turn()
+        client.transport.resumeProducing()
+        assert (await client.response())[0] == 200
 
 
 @pytest_twisted.ensureDeferred

@@ -265,7 +265,7 @@ class FileBlobReader:
         self._buffers = buffers
         self._cache = cache
         self._corrupt = corrupt
-        self._buffer = buffers.take(blob.footer.block)
+        self._buffer: memoryview | None = buffers.take(blob.footer.block)
         self._busy = False
         self._closed = False
 
@@ -277,21 +277,31 @@ class FileBlobReader:
             return None
         block = footer.block
         start = position - position % block
+        buffer = self._buffer
+        if buffer is None:
+            buffer = self._buffer = self._buffers.take(block)
         # Whole blocks, up to the one that holds the end of the range.
-        want = min(len(self._buffer) // block * block, -(-self._end // block) * block - start, footer.size - start)
-        had = self._cache.read(self._blob.fd, self._buffer[:want], start)
+        want = min(len(buffer) // block * block, -(-self._end // block) * block - start, footer.size - start)
+        had = self._cache.read(self._blob.fd, buffer[:want], start)
         if had < want:
             had -= had % block
         if had:
-            found = self._buffer[:had]
+            found = buffer[:had]
             try:
                 verify(found, start // block, footer)
             except CorruptData as error:
                 raise self._named(error) from None
             return self._cut(found, start)
         self._busy = True
-        job = self._jobs.run(self._blob.read, self._buffer[:want], start)
+        job = self._jobs.run(self._blob.read, buffer[:want], start)
         return shielded(job.addBoth(self._arrived, start))
+
+    def give_back(self, count: int) -> bool:
+        if self._closed or self._busy or self._buffer is None:
+            return False
+        self._position -= count
+        self._give_buffer()
+        return True
 
     def close(self) -> None:
         if not self._closed:
@@ -322,9 +332,14 @@ class FileBlobReader:
         return named
 
     def _release(self) -> None:
-        self._buffers.give(self._buffer)
+        self._give_buffer()
         blob = self._blob
         if blob.is_unlinked():
             self._jobs.run(blob.close)
         else:
             blob.close()
+
+    def _give_buffer(self) -> None:
+        buffer, self._buffer = self._buffer, None
+        if buffer is not None:
+            self._buffers.give(buffer)

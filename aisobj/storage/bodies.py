@@ -110,7 +110,7 @@ class BodyWriter:
 class ExtentSource:
     """A range of a body, block by block: the blocks of its extents, one reader after another.
 
-    ``next_block`` and ``close`` are those of ``IBlobReader``. A blob that is missing, or bytes that do not match, come
+    ``next_block``, ``give_back`` and ``close`` are those of ``IBlobReader``. A blob that is missing, or bytes that do not match, come
     out as BlobMissing or CorruptData.
     """
 
@@ -139,6 +139,9 @@ class ExtentSource:
         else:
             block = None
         return Deferred.fromCoroutine(self._across(block))
+
+    def give_back(self, count: int) -> bool:
+        return self._reader is not None and self._reader.give_back(count)
 
     def close(self) -> None:
         self._closed = True
@@ -192,6 +195,9 @@ class VerifyingSource:
         if isinstance(block, Deferred):
             return block.addCallback(self._check)
         return self._check(block)
+
+    def give_back(self, count: int) -> bool:
+        return False  # a digest does not go back
 
     def close(self) -> None:
         self._left = 0  # nothing more is expected: a block that is being waited for will be None

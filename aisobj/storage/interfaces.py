@@ -136,6 +136,11 @@ class IBlobReader(Interface):
         Raises, or errbacks with, CorruptData, BlobMissing, StorageError.
         """
 
+    def give_back(count: int) -> bool:
+        """Take back the last ``count`` bytes of the last block: ``next_block`` begins with them. The memory of the block
+        is free until then. False: nothing of this has happened.
+        """
+
     def close() -> None:
         """Release the file and the buffer. Idempotent.
 

@@ -120,5 +120,8 @@ class MemoryBlobReader:
         block, self._rest = self._rest[:BLOCK], self._rest[BLOCK:]
         return block or None
 
+    def give_back(self, count: int) -> bool:
+        return False  # a block is no copy
+
     def close(self) -> None:
         self._closed = True

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from socket import MSG_PEEK
 from typing import TYPE_CHECKING
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -27,9 +28,11 @@ from twisted.web.server import NOT_DONE_YET
 from zope.interface import implementer
 
 from aisobj.errors import S3Error
+from aisobj.web.admission import Entry
 from aisobj.web.body import NO_BODY, RequestBody
 from aisobj.web.framing import ChunkedFraming, LengthFraming
 from aisobj.web.head import Head, check_beginning, parse_head
+from aisobj.web.pace import ReadingPace
 from aisobj.web.request import Request
 from aisobj.web.transport import BlockSource, BufferedOutput, Output, TCPOutput
 
@@ -75,8 +78,7 @@ class Channel(Protocol):
         self._deadline = math.inf
         self._received = 0  # bytes of bodies since the last sweep
         self._credit = 0.0  # seconds that the client may be silent in a body
-        self._stalled = 0.0  # seconds the client has not read
-        self._sent_before = 0
+        self._reading = ReadingPace(site.limits)
 
     # IProtocol, IHandshakeListener, IHalfCloseableProtocol
 
@@ -87,14 +89,21 @@ class Channel(Protocol):
             self._output = TCPOutput(transport, self._drained, self.site.outbox)
         else:
             self._output = BufferedOutput(transport, self._drained)
-        if not self.site.connected(self):
+        entry = self.site.connected(self)
+        if entry is Entry.CUT or (entry is Entry.TOLD and self.secure):  # no handshake for a refusal
             self.abort()
             return
         if isinstance(self.client_address, (IPv4Address, IPv6Address)):
             transport.setTcpNoDelay(True)
         limits = self.site.limits
         self._handshaken = not self.secure
-        self._deadline = self.site.seconds() + (limits.handshake_seconds if self.secure else limits.head_seconds)
+        now = self.site.seconds()
+        self._deadline = now + (limits.handshake_seconds if self.secure else limits.head_seconds)
+        if entry is Entry.TOLD:
+            busy = S3Error("SlowDown", "There are too many connections.", headers={"Retry-After": "1"}, close=True)
+            self._refuse(busy, now)
+        elif self.site.draining:  # it was in the queue of the port: what it may have asked is answered
+            self._deadline = now + limits.arrival_seconds
 
     def handshakeCompleted(self) -> None:
         self._handshaken = True
@@ -352,9 +361,37 @@ class Channel(Protocol):
         if self._connected:
             self.transport.abortConnection()  # type: ignore[union-attr]
 
+    def idle_until(self) -> float | None:
+        """When its time is up, if no request is running: then it may be closed for another one's sake."""
+        if self._request is not None or self._body is not None or self._closing or self._gone:
+            return None
+        return self._deadline
+
+    def close_idle(self) -> bool:
+        """Close one that is idle. False: the next request, or more of it, has just arrived."""
+        if self._arriving():
+            return False
+        if self.secure or self._buffer:
+            self.abort()
+        else:
+            self._lose_connection()
+        return True
+
+    def _arriving(self) -> bool:
+        """Something has been received that the reactor has not told us of yet."""
+        transport = self.transport
+        if self.secure or not isinstance(transport, Connection):
+            return False
+        try:
+            return bool(transport.socket.recv(1, MSG_PEEK))
+        except OSError:  # nothing, or it is gone
+            return False
+
     def drain(self) -> None:
         """Close if no request is running; otherwise the running one is the last."""
         if self._request is None and self._body is None and not self._buffer and not self._closing:
+            if self._arriving():
+                return
             self._lose_connection()
             # Nothing is under way that could be cut: a TLS client that does not answer the close alert (one that waits
             # in a pool of connections never does) must not hold up the end.
@@ -389,17 +426,15 @@ class Channel(Protocol):
 
     def check(self, now: float, since: float) -> None:
         """Called every ``sweep_seconds``; ``since`` is how long ago the last time was."""
+        if self._gone:
+            return
         if now >= self._deadline:
             self._expire(now)
             return
-        if self._output.pending:
-            self._stalled = self._stalled + since if self._output.sent == self._sent_before else 0.0
-            self._sent_before = self._output.sent
-            if self._stalled >= self.site.limits.response_seconds:
-                self.abort()
-                return
-        else:
-            self._stalled = 0.0
+        if not self._reading.check(self._output, since, self.site.limits):
+            self.site.count_closed("response")
+            self.abort()
+            return
         if self._body is not None and self._request is not None:
             self._check_body_rate(self._body, since)
 
@@ -411,6 +446,7 @@ class Channel(Protocol):
         if body.wants_data and not self._buffer:
             self._credit -= since
             if self._credit < 0:
+                self.site.count_closed("body")
                 body.fail(Failure(S3Error("RequestTimeout", close=True)))
 
     def _expire(self, now: float) -> None:
@@ -418,6 +454,7 @@ class Channel(Protocol):
             self.abort()
         elif self._buffer:
             self._buffer = b""
+            self.site.count_closed("head")
             self._refuse(S3Error("RequestTimeout", close=True), now)
         else:
             self._lose_connection()

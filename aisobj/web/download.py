@@ -65,12 +65,13 @@ async def _stream(
 class _Begun:
     """A source whose first block was taken before the head went out: what is corrupt there is answered, not cut off."""
 
-    __slots__ = ("_first", "_source", "close")
+    __slots__ = ("_first", "_source", "close", "give_back")
 
     def __init__(self, first: memoryview | None, source: ExtentSource | VerifyingSource) -> None:
         self._first = first
         self._source = source
         self.close = source.close
+        self.give_back = source.give_back
 
     def next_block(self) -> Block | Deferred[Block | None] | None:
         first = self._first

@@ -19,7 +19,9 @@ class Limits:
     """Handed to :class:`aisobj.web.site.Site`; resources find it as ``request.limits``."""
 
     # One connection
-    connections: int = 4096  #: open at once per process; one more is closed as soon as it is accepted
+    connections: int = 4096  #: open at once per process: ``admission``
+    connections_per_address: int = 0  #: the same, from one address (IPv6: one /64); 0: no limit
+    refusals: int = 128  #: further ones that are being told to come later
     head_bytes: int = 16 * KIB  #: request line and headers together, AWS allows 8 KiB
     headers: int = 100
     chunk_line_bytes: int = 256  #: a chunk size with its extension
@@ -30,11 +32,14 @@ class Limits:
     head_seconds: float = 20.0  #: for the whole head, however slowly its bytes arrive
     body_rate: int = 1 * KIB  #: a body must arrive at this many bytes per second ...
     body_grace_seconds: float = 20.0  #: ... with this much credit; while we pause the client, time stands still
-    response_seconds: float = 60.0  #: a client that reads nothing of its response for this long is dropped
+    response_rate: int = 1 * KIB  #: a client must read its response at this many bytes per second ...
+    response_grace_seconds: float = 55.0  #: ... with this much credit
     idle_seconds: float = 60.0  #: between two requests of one connection
     handshake_seconds: float = 10.0  #: TLS
     linger_seconds: float = 10.0  #: how long linger_bytes may take
+    arrival_seconds: float = 1.0  #: at the end of the server, for a connection that has asked for nothing yet
     sweep_seconds: float = 1.0  #: how often time-outs are looked at
+    sweep_slice_seconds: float = 0.003  #: at a stretch: requests have their turn in between
 
     @property
     def longest(self) -> float:

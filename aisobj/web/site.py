@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolNegotiationFactory, IReactorTime
@@ -13,6 +14,7 @@ from twisted.web.resource import IResource, getChildForRequest
 from zope.interface import implementer
 
 from aisobj.web.accesslog import AccessLog
+from aisobj.web.admission import Admission, Entry
 from aisobj.web.auditlog import AuditLog
 from aisobj.web.channel import Channel
 from aisobj.web.limits import Limits
@@ -35,6 +37,7 @@ class Site(Factory):
     :param now: seconds since the epoch, which may jump; None: those of ``clock``.
     :ivar observers: called with each request, its status and its seconds when it has ended.
     :ivar connections: the open ones.
+    :ivar closed: how many connections were closed for a limit's sake, by the limit (``aisobj.metrics.CLOSED``).
     """
 
     noisy = False
@@ -55,10 +58,12 @@ class Site(Factory):
         self.access_log = access_log
         self.audit_log = audit_log
         self.observers: list[Observer] = []
-        self.connections: set[Channel] = set()
+        self.closed: Counter[str] = Counter()
         self.outbox = Outbox(clock)
         self.draining = False
         self.seconds: Callable[[], float] = now or clock.seconds
+        self._admission = Admission(self.limits, clock.seconds, self.count_closed)
+        self.connections = self._admission.connections
         self._sweep_call: IDelayedCall | None = None
         self._swept = self._swept_at = 0.0  # by the clock, and since the epoch
         self._emptied: Deferred[None] | None = None
@@ -122,18 +127,20 @@ class Site(Factory):
 
     # For the channels
 
-    def connected(self, channel: Channel) -> bool:
-        """False: there are too many connections already."""
-        if len(self.connections) >= self.limits.connections:
-            return False
-        self.connections.add(channel)
-        if self._sweep_call is None:
+    def connected(self, channel: Channel) -> Entry:
+        """A new connection, and whether there is room for it."""
+        entry = self._admission.enter(channel)
+        if self._sweep_call is None and entry is not Entry.CUT:
             self._swept, self._swept_at = self.clock.seconds(), self.seconds()
             self._sweep_call = self.clock.callLater(self.limits.sweep_seconds, self._sweep)
-        return True
+        return entry
+
+    def count_closed(self, reason: str) -> None:
+        """A connection is closed for a limit's sake."""
+        self.closed[reason] += 1
 
     def disconnected(self, channel: Channel) -> None:
-        self.connections.discard(channel)
+        self._admission.leave(channel)
         self._check_emptied()
 
     def request_ended(self, request: Request, now: float) -> None:
@@ -151,15 +158,25 @@ class Site(Factory):
 
     def _sweep(self) -> None:
         """Look at every time-out: one call for all connections instead of two or three for each request."""
-        self._sweep_call = None
         now, counted = self.seconds(), self.clock.seconds()
         since, jump = max(0.0, counted - self._swept), now - self._swept_at
         jump -= since
         self._swept, self._swept_at = counted, now
-        for channel in list(self.connections):
-            if abs(jump) > _JUMP:
+        channels = list(self.connections)
+        if abs(jump) > _JUMP:
+            for channel in channels:
                 channel.forgive(jump, now)
+        self._sweep_some(iter(channels), now, since)
+
+    def _sweep_some(self, channels: Iterator[Channel], now: float, since: float) -> None:
+        """Thousands whose time is up at the same moment take longer than a request should have to wait."""
+        self._sweep_call = None
+        enough = self.clock.seconds() + self.limits.sweep_slice_seconds
+        for channel in channels:
             channel.check(now, since)
+            if self.clock.seconds() > enough:
+                self._sweep_call = self.clock.callLater(0, self._sweep_some, channels, now, since)
+                return
         if self.connections:
             self._sweep_call = self.clock.callLater(self.limits.sweep_seconds, self._sweep)
         if self.access_log is not None:

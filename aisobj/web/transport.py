@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import math
 import socket
+import struct
 from collections.abc import Callable
 from errno import ENOBUFS
+from fcntl import ioctl
+from termios import TIOCOUTQ
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, fail
@@ -30,6 +33,7 @@ _PIECE_BYTES = 64 * 1024
 
 
 _MORE = getattr(socket, "MSG_MORE", 0)
+_INT = struct.Struct("i")
 
 
 class BlockSource(Protocol):
@@ -40,6 +44,11 @@ class BlockSource(Protocol):
 
         Raising, or a failing Deferred, aborts the connection: what was sent stays visibly incomplete.
         """
+        ...
+
+    def give_back(self, count: int) -> bool:
+        """Take back the last ``count`` bytes of the last block, to give them again later, and the memory they are in.
+        False: it cannot."""
         ...
 
     def close(self) -> None:
@@ -108,6 +117,17 @@ class Output:
         body = self._body = _Body(source, length, Deferred(self._cancelled))
         self._pump()
         return body.done
+
+    def read_by_client(self) -> int:
+        """How much of ``sent`` the client's side has got."""
+        return self.sent
+
+    def give_back(self) -> None:
+        """The connection takes nothing: hold no block for it (half a MiB) until it does."""
+        body, rest = self._body, self._rest
+        if body is not None and body.begun and not body.waiting and rest and body.source.give_back(len(rest)):
+            body.left += len(rest)
+            self._rest = b""
 
     def connection_lost(self, reason: Failure) -> None:
         """Nothing can be sent any more."""
@@ -299,6 +319,14 @@ class TCPOutput(Output):
             return None
         self.sent += taken
         return taken
+
+    def read_by_client(self) -> int:
+        try:
+            (queued,) = _INT.unpack(ioctl(self._transport.socket, TIOCOUTQ, _INT.pack(0)))
+        except OSError:
+            return self.sent
+        # (A Unix socket counts its own bookkeeping, too.)
+        return max(0, self.sent - int(queued))
 
     def _await_room(self) -> None:
         self._full = True
