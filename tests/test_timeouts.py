@@ -126,7 +126,8 @@ async def test_a_client_that_reads_a_few_bytes_now_and_then_is_dropped(answers: 
             assert server.site.connections
             server.advance(9)
             client.transport.resumeProducing()
-            await client.until(lambda had=len(client.data): len(client.data) > had)  # type: ignore[misc]
+            had = len(client.data)
+            await client.until(lambda had=had: len(client.data) > had)  # type: ignore[misc]
             client.transport.pauseProducing()
             await server.turn()
         server.advance(15)  # a little was read at the beginning, and earned it some time
@@ -150,7 +151,8 @@ async def test_a_client_that_reads_slowly_but_steadily_gets_all() -> None:
         for _ in range(40):
             server.advance(30)
             client.transport.resumeProducing()
-            await client.until(lambda had=len(client.data): len(client.data) > had)  # type: ignore[misc]
+            had = len(client.data)
+            await client.until(lambda had=had: len(client.data) > had)  # type: ignore[misc]
             client.transport.pauseProducing()
             await server.turn()
         client.transport.resumeProducing()

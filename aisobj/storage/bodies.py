@@ -110,8 +110,8 @@ class BodyWriter:
 class ExtentSource:
     """A range of a body, block by block: the blocks of its extents, one reader after another.
 
-    ``next_block``, ``give_back`` and ``close`` are those of ``IBlobReader``. A blob that is missing, or bytes that do not match, come
-    out as BlobMissing or CorruptData.
+    ``next_block``, ``give_back`` and ``close`` are those of ``IBlobReader``. A blob that is missing, or bytes that do
+    not match, come out as BlobMissing or CorruptData.
     """
 
     def __init__(self, engine: Engine, extents: Sequence[Extent], offset: int, length: int) -> None:

@@ -137,8 +137,8 @@ class IBlobReader(Interface):
         """
 
     def give_back(count: int) -> bool:
-        """Take back the last ``count`` bytes of the last block: ``next_block`` begins with them. The memory of the block
-        is free until then. False: nothing of this has happened.
+        """Take back the last ``count`` bytes of the last block: ``next_block`` begins with them, and the memory of the
+        block is free until then. False: nothing of this has happened.
         """
 
     def close() -> None:

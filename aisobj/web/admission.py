@@ -1,8 +1,9 @@
 """Who may be connected: so many in all, and so many from one address.
 
-Where there is no room, the connection on which nothing is going on, and whose time would be up first, makes room (as in
-nginx, ``ngx_drain_connections``): whoever opens connections and says nothing, or little, locks nobody out. Where all are
-busy, the newcomer is told 503 ``SlowDown``, in one of a few places kept for that; beyond these it is cut without a word.
+Where there is no room, the connection on which nothing is going on, and whose time would be up first, makes room (as
+in nginx, ``ngx_drain_connections``): whoever opens connections and says nothing, or little, locks nobody out. Where all
+are busy, the newcomer is told 503 ``SlowDown``, in one of a few places kept for that; beyond these it is cut without a
+word.
 """
 
 from __future__ import annotations

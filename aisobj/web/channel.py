@@ -86,15 +86,17 @@ class Channel(Protocol):
         transport = self.transport
         self.secure = ISSLTransport.providedBy(transport)
         if isinstance(transport, Connection) and not self.secure:
-            self._output = TCPOutput(transport, self._drained, self.site.outbox)
+            self._output = TCPOutput(transport, self._drained, self.site.held_blocks, self.site.outbox)
         else:
-            self._output = BufferedOutput(transport, self._drained)
+            self._output = BufferedOutput(transport, self._drained, self.site.held_blocks)
         entry = self.site.connected(self)
         if entry is Entry.CUT or (entry is Entry.TOLD and self.secure):  # no handshake for a refusal
             self.abort()
             return
         if isinstance(self.client_address, (IPv4Address, IPv6Address)):
             transport.setTcpNoDelay(True)
+            if len(self.site.connections) > self.site.limits.crowd and isinstance(self._output, TCPOutput):
+                self._output.keep_little_in_kernel()
         limits = self.site.limits
         self._handshaken = not self.secure
         now = self.site.seconds()

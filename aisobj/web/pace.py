@@ -11,11 +11,10 @@ class ReadingPace:
     got earns it time, and waiting costs it.
     """
 
-    __slots__ = ("_credit", "_read", "_sent")
+    __slots__ = ("_credit", "_read")
 
     def __init__(self, limits: Limits) -> None:
         self._credit = limits.response_grace_seconds  # seconds that the client may not read
-        self._sent = 0
         self._read = 0
 
     def check(self, output: Output, since: float, limits: Limits) -> bool:
@@ -26,9 +25,6 @@ class ReadingPace:
         sent, pending = output.sent, output.pending
         if not pending and sent == self._read:
             return True
-        if pending and sent == self._sent:
-            output.give_back()
-        self._sent = sent
         read = output.read_by_client()
         if read == sent and not pending:
             self._credit = limits.response_grace_seconds

@@ -20,6 +20,7 @@ from aisobj.web.channel import Channel
 from aisobj.web.limits import Limits
 from aisobj.web.outbox import Outbox
 from aisobj.web.request import Request
+from aisobj.web.transport import HeldBlocks
 
 #: What the clock must have been set by, seconds, to be noticed.
 _JUMP = 0.05
@@ -60,6 +61,7 @@ class Site(Factory):
         self.observers: list[Observer] = []
         self.closed: Counter[str] = Counter()
         self.outbox = Outbox(clock)
+        self.held_blocks = HeldBlocks(self.limits.held_blocks)
         self.draining = False
         self.seconds: Callable[[], float] = now or clock.seconds
         self._admission = Admission(self.limits, clock.seconds, self.count_closed)

@@ -13,6 +13,7 @@ import math
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from errno import ENOBUFS
 from fcntl import ioctl
 from termios import TIOCOUTQ
@@ -34,6 +35,8 @@ _PIECE_BYTES = 64 * 1024
 
 _MORE = getattr(socket, "MSG_MORE", 0)
 _INT = struct.Struct("i")
+_TCP_NOTSENT_LOWAT = 25  #: socket has it from Python 3.12 on
+_UNSENT_BYTES = 128 * 1024
 
 
 class BlockSource(Protocol):
@@ -56,6 +59,28 @@ class BlockSource(Protocol):
         ...
 
 
+class HeldBlocks:
+    """Which blocks wait for their connections to take them. Of too many, the oldest are given back to their sources,
+    since thousands of clients that do not read would hold half a MiB each.
+
+    :param most: how many may wait.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._outputs: dict[Output, None] = {}
+
+    def add(self, output: Output) -> None:
+        self._outputs[output] = None
+        if len(self._outputs) > self._most:
+            oldest = next(iter(self._outputs))
+            del self._outputs[oldest]
+            oldest.give_back()
+
+    def discard(self, output: Output) -> None:
+        self._outputs.pop(output, None)
+
+
 class WrongLength(Exception):
     """A source had more or fewer bytes than the ``Content-Length`` that was sent. The connection was aborted."""
 
@@ -71,11 +96,12 @@ class Output:
     #: After so many bytes at a stretch the other connections have their turn.
     turn_bytes: float = math.inf
 
-    def __init__(self, transport: Any, drained: Callable[[], None]) -> None:
+    def __init__(self, transport: Any, drained: Callable[[], None], held: HeldBlocks) -> None:
         self.sent = 0
         self.unsent = 0
         self._transport = transport
         self._drained = drained
+        self._held = held
         self._rest: memoryview | bytes = b""
         self._body: _Body | None = None
         self._pumping = False
@@ -123,7 +149,7 @@ class Output:
         return self.sent
 
     def give_back(self) -> None:
-        """The connection takes nothing: hold no block for it (half a MiB) until it does."""
+        """Hold no block until the connection takes it."""
         body, rest = self._body, self._rest
         if body is not None and body.begun and not body.waiting and rest and body.source.give_back(len(rest)):
             body.left += len(rest)
@@ -141,6 +167,8 @@ class Output:
     def resumeProducing(self) -> None:
         """The transport has room."""
         self._full = False
+        if self._body is not None:
+            self._held.discard(self)
         self._pump()
 
     def pauseProducing(self) -> None:
@@ -187,6 +215,8 @@ class Output:
             if not taken:
                 if taken is not None:
                     self._await_room()
+                    if self._body is not None and self._body.begun:
+                        self._held.add(self)
                 return False
             rest = self._rest = memoryview(rest)[taken:]
         self._rest = b""
@@ -249,6 +279,7 @@ class Output:
         body, self._body = self._body, None
         if body is None:
             return
+        self._held.discard(self)
         body.source.close()
         if failure is None:
             self._drained()
@@ -277,8 +308,8 @@ class TCPOutput(Output):
     turn_bytes: int = 1024 * 1024
     _registered = False
 
-    def __init__(self, transport: Any, drained: Callable[[], None], outbox: Outbox) -> None:
-        super().__init__(transport, drained)
+    def __init__(self, transport: Any, drained: Callable[[], None], held: HeldBlocks, outbox: Outbox) -> None:
+        super().__init__(transport, drained, held)
         self._outbox = outbox
         self._in_outbox = False
 
@@ -328,6 +359,12 @@ class TCPOutput(Output):
         # (A Unix socket counts its own bookkeeping, too.)
         return max(0, self.sent - int(queued))
 
+    def keep_little_in_kernel(self) -> None:
+        """Where there are many connections: what their clients do not read takes the whole machine's memory for TCP,
+        some 450 KB each."""
+        with suppress(OSError):
+            self._transport.socket.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+
     def _await_room(self) -> None:
         self._full = True
         if not self._registered:
@@ -347,8 +384,8 @@ class TCPOutput(Output):
 class BufferedOutput(Output):
     """Through ``transport.write``; how much the client has read is only seen when the transport has room again."""
 
-    def __init__(self, transport: Any, drained: Callable[[], None]) -> None:
-        super().__init__(transport, drained)
+    def __init__(self, transport: Any, drained: Callable[[], None], held: HeldBlocks) -> None:
+        super().__init__(transport, drained, held)
         self._registered = True
         transport.registerProducer(self, True)
 
