@@ -7,7 +7,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import resource
 import signal
 import socket
 import sys
@@ -23,9 +22,6 @@ from twisted.python.failure import Failure
 
 from aisobj.errors import StorageError
 from aisobj.listening import StartupError, one_line
-
-#: More open files than this are of no use to one process: connections (``Limits``), blobs and the rest.
-_OPEN_FILES = 65536
 
 
 class IDaemonReactor(IReactorCore, IReactorFromThreads):
@@ -82,7 +78,6 @@ class AisService(Service):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal(self._end))
         signal.signal(signal.SIGHUP, self._on_signal(self._server.reopen_logs))
-        _allow_open_files()
         for notice in self._notices:
             self._log.warn("{notice}", notice=notice)
         self._starting = Deferred.fromCoroutine(self._start())
@@ -149,14 +144,3 @@ def notify_systemd(message: str) -> None:
         address = "\0" + address[1:]
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
         connection.sendto(message.encode(), address)
-
-
-def _allow_open_files() -> None:
-    """Raise the soft limit as far as we are allowed and have use for: 1,024 is not enough for our connections.
-
-    What we start inherits it.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -148,6 +148,10 @@ class StoreFull(StorageError):
     """Free space is under the reserve, or the file system or quota is exhausted."""
 
 
+class StoreBusy(StorageError):
+    """More disk work waits than will be done soon. Nothing was begun: to be tried again later."""
+
+
 class CommitUnknown(StorageError):
     """The index writer went away before it answered; the commit may have happened or not: re-read."""
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import select
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -32,6 +34,10 @@ from zope.interface import implementer
 
 #: The endpoints whose sockets workers share; of the others nobody knows what they do with a connection.
 _SHARED = frozenset({"tcp", "ssl", "unix", "systemd"})
+#: Connections that may wait in the kernel until they are accepted; it allows no more than ``net.core.somaxconn``.
+#: Twisted's 50 are too few while a server starts, and for what thousands of clients do at once: the kernel drops the
+#: next one's packets, and its client tries again after a second, and after three.
+_BACKLOG = 4096
 #: Too many open files, or no memory for one more connection: seconds until accepting is tried again.
 _PAUSE = 0.5
 _NO_MORE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -69,6 +75,7 @@ class Listener:
 
     def __init__(self, port: IListeningPort, scheme: str) -> None:
         self._port = port
+        self._accepting = False
         address = port.getHost()
         if isinstance(address, (IPv4Address, IPv6Address)):
             ip = ipaddress.ip_address(address.host.partition("%")[0])
@@ -79,20 +86,31 @@ class Listener:
             name = address.name if isinstance(address, UNIXAddress) else address
             self.url = f"unix:{name.decode(errors='replace') if isinstance(name, bytes) else name}"
             self.loopback = True
-        # Every port that binds at once is one of Twisted's own; bind() has made sure.
+        # Every port that binds at once is one of Twisted's own; ``bind`` has made sure.
         self._port.stopReading()  # type: ignore[attr-defined]
+        # Twisted shuts a socket down before it closes it: for the workers that have it, too, and those in its queue.
+        self._port._shouldShutdown = False  # type: ignore[attr-defined]
 
     def fileno(self) -> int:
         """Of the listening socket."""
         descriptor: int = self._port.fileno()  # type: ignore[attr-defined]
         return descriptor
 
+    def lengthen_queue(self) -> None:
+        """Of those that wait to be accepted."""
+        self._port.socket.listen(_BACKLOG)  # type: ignore[attr-defined]
+
     def accept(self) -> None:
         """Let them in."""
+        self._accepting = True
         self._port.startReading()  # type: ignore[attr-defined]
 
     async def close(self) -> None:
-        """Let nobody in any more; connections go on."""
+        """Let nobody in any more but those who have connected already; connections go on."""
+        queue = select.poll()
+        queue.register(self.fileno(), select.POLLIN)
+        while self._accepting and queue.poll(0):
+            self._port.doRead()  # type: ignore[attr-defined]
         await maybeDeferred(self._port.stopListening)
 
 
@@ -118,7 +136,10 @@ def bind(reactor: IReactorFDSet, description: str, factory: IProtocolFactory) ->
     if not IReadDescriptor.providedBy(port):
         port.stopListening()
         raise StartupError(f"--listen {description}: only TCP, TLS and Unix sockets and those of systemd will do")
-    return Listener(port, "https" if description.startswith("ssl:") else "http")
+    listener = Listener(port, "https" if description.startswith("ssl:") else "http")
+    if "backlog=" not in description:
+        listener.lengthen_queue()
+    return listener
 
 
 def addresses_beyond(listeners: Iterable[Listener]) -> list[str]:
@@ -199,11 +220,18 @@ class SharedPort:
     async def close(self) -> None:
         """Let nobody in any more; connections go on."""
         if self._open:
+            for _ in range(_BACKLOG):  # who has connected already would get a reset
+                if not self._accept_one():
+                    break
             self._open = False
             self._reactor.removeReader(self)
             self._socket.close()
 
     def doRead(self) -> None:
+        self._accept_one()
+
+    def _accept_one(self) -> bool:
+        """False: nobody is there."""
         try:
             connection, _ = self._socket.accept()
         except OSError as error:  # mostly: another worker was quicker
@@ -211,13 +239,12 @@ class SharedPort:
                 self._log.error("no connection can be accepted: {error}", error=one_line(error))
                 self._reactor.removeReader(self)
                 self._reactor.callLater(_PAUSE, self.accept)
-            return
+            return False
         with connection:  # adopted as a duplicate
             connection.setblocking(False)
-            try:
+            with suppress(OSError):  # it has gone already
                 self._reactor.adoptStreamConnection(connection.fileno(), connection.family, cast(Any, self._factory))
-            except OSError:
-                return  # it has gone already
+        return True
 
     def connectionLost(self, reason: Failure) -> None:
         self._open = False

@@ -8,7 +8,7 @@ Updates come from the reactor's thread only.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -34,6 +34,12 @@ REQUESTS = ("ais_s3_requests", "Requests that have ended.")
 RECEIVED = ("ais_s3_received_bytes", "Bytes of request bodies.")
 SENT = ("ais_s3_sent_bytes", "Bytes of response bodies.")
 LATENCY = ("ais_s3_request_seconds", "From the head of a request to the end of its response.")
+
+#: By ``reason``: ``connections`` and ``address`` were refused, since there were too many in all, or from their address;
+#: ``displaced`` was idle and made room for another one; of ``head`` and ``body`` too little came, of ``response`` too
+#: little was read.
+CLOSED = ("ais_s3_closed_connections", "Connections closed for a limit's sake.")
+CLOSED_LABELS = ("reason",)
 
 
 class Series:
@@ -70,9 +76,11 @@ class Metrics(Collector):
     """The registry of one server process.
 
     :param gauges: called at each scrape.
+    :ivar closed: how many connections were closed, by the reason; somebody else counts.
     """
 
     def __init__(self, gauges: Callable[[], Gauges]) -> None:
+        self.closed: Mapping[str, int] = {}
         self._gauges = gauges
         self._series: dict[tuple[str | None, int], Series] = {}
         self._registry = CollectorRegistry(auto_describe=False)
@@ -110,6 +118,10 @@ class Metrics(Collector):
             sent.add_metric(values, series.bytes_out)
             latency.add_metric(values, list(zip(BOUND_LABELS, totals, strict=True)), series.seconds)
         yield from (requests, received, sent, latency)
+        closed = CounterMetricFamily(*CLOSED, labels=CLOSED_LABELS)
+        for reason, count in self.closed.items():
+            closed.add_metric([reason], count)
+        yield closed
         yield GaugeMetricFamily("ais_s3_connections", "Open connections.", self._gauges().connections)
         yield from self._collect_stored()
 

@@ -15,6 +15,7 @@ from aisobj.checksums import CHECKSUM_TYPES
 from aisobj.listening import StartupError, one_line
 from aisobj.model import BucketProps
 from aisobj.storage.upkeep import UpkeepSettings
+from aisobj.web.limits import Limits
 
 DEFAULT_LISTEN = "tcp:8080:interface=127.0.0.1"
 NO_LOG = "off"
@@ -51,6 +52,8 @@ class Options(usage.Options):
         ["scrub-rate", None, None, "MiB/s that the background scrub reads at most; 0: no scrub. [default: 4]"],
         ["scrub-hours", None, None, "From the end of one background scrub to the next. [default: 168]"],
         ["workers", "w", None, "Processes that serve. [default: as many as there are cores for them]"],
+        ["max-connections", None, None, "Open at once, in each worker. [default: 4096]"],
+        ["max-connections-per-address", None, None, "The same, from one address; 0: no such limit. [default: 0]"],
     ]
     optFlags = [
         ["no-sync", None, "Never wait for the disk: fast, and lost at a power cut. For throw-away servers."],
@@ -99,6 +102,8 @@ class Settings:
     open_to_network: bool
     server_names: tuple[str, ...]
     workers: int
+    connections: int = Limits().connections  #: in each worker
+    connections_per_address: int = 0
     upkeep: UpkeepSettings = field(default_factory=UpkeepSettings)
 
     @classmethod
@@ -128,8 +133,10 @@ class Settings:
             open_to_network=_flag(options, environ, OPEN_FLAG),
             server_names=several("server-name"),
             workers=_workers(text("workers")),
+            connections=_count("max-connections", text("max-connections", str(Limits().connections)), 1),
+            connections_per_address=_count("max-connections-per-address", text("max-connections-per-address", "0")),
             upkeep=UpkeepSettings(
-                backups=int(_number("index-backups", text("index-backups", str(usual.backups)), whole=True)),
+                backups=_count("index-backups", text("index-backups", str(usual.backups))),
                 backup_interval=3600 * _number("index-backup-hours", text("index-backup-hours", "24"), least=MIN_HOURS),
                 scrub_rate=_number("scrub-rate", text("scrub-rate", str(usual.scrub_rate))),
                 scrub_interval=3600 * _number("scrub-hours", text("scrub-hours", "168"), least=MIN_HOURS),
@@ -151,6 +158,10 @@ def _workers(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= MAX_WORKERS:
         raise StartupError(f"--workers {text}: it must be a number from 1 to {MAX_WORKERS}")
     return int(text)
+
+
+def _count(option: str, text: str, least: int = 0) -> int:
+    return int(_number(option, text, least, whole=True))
 
 
 def _number(option: str, text: str, least: float = 0.0, whole: bool = False) -> float:

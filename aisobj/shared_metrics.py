@@ -19,6 +19,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from aisobj.metrics import (
     BOUND_LABELS,
+    CLOSED,
+    CLOSED_LABELS,
     LABELS,
     LATENCY,
     NO_OPERATION,
@@ -82,6 +84,7 @@ class SharedMetrics(Metrics):
         self._directory = os.environ[DIRECTORY_VARIABLE]
         self._value_class = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
         self._written: dict[tuple[str | None, int], _Written] = {}
+        self._closed_written: dict[str, tuple[Any, int]] = {}
         name, text = _CONNECTIONS
         self._connections: Any = values.ValueClass("gauge", name, name, (), (), text, multiprocess_mode="livesum")
         super().__init__(gauges)
@@ -97,6 +100,10 @@ class SharedMetrics(Metrics):
                 operation, status = key
                 written = self._written[key] = _Written((operation or NO_OPERATION, str(status)), self._value_class)
             written.add(series)
+        for reason, count in self.closed.items():
+            counter, known = self._closed_written.get(reason) or (_closed_counter(reason), 0)
+            counter.inc(count - known)
+            self._closed_written[reason] = counter, count
         self._connections.set(connections)
 
     def collect(self) -> Iterator[Metric]:
@@ -120,6 +127,11 @@ class SharedMetrics(Metrics):
                 for sample in metric.samples:
                     family.add_sample(sample.name, {"pid": pid}, sample.value)
         yield from found.values()
+
+
+def _closed_counter(reason: str) -> Any:
+    name, text = CLOSED
+    return values.ValueClass("counter", name, name + "_total", CLOSED_LABELS, (reason,), text)
 
 
 def make_directory(lock: int) -> str:

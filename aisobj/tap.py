@@ -25,6 +25,7 @@ from aisobj.listening import IListener, Listener, StartupError, addresses_beyond
 from aisobj.master import Master
 from aisobj.metrics import Gauges, Metrics
 from aisobj.model import BucketProps
+from aisobj.open_files import affordable_connections, allow_open_files
 from aisobj.options import OPEN_FLAG, Options, Settings, refuse
 from aisobj.programs import steady
 from aisobj.protocol.credentials import Credentials
@@ -44,6 +45,7 @@ from aisobj.web.accesslog import AccessLog
 from aisobj.web.auditlog import AuditLog
 from aisobj.web.auth import Authenticator
 from aisobj.web.health import State
+from aisobj.web.limits import Limits
 from aisobj.web.site import Site
 
 
@@ -53,7 +55,9 @@ def makeService(options: Options) -> AisService:
 
     steady(reactor)
     try:
-        return assemble(Settings.of(options, os.environ), cast(IServerReactor, reactor))
+        settings = Settings.of(options, os.environ)
+        allow_open_files()
+        return assemble(settings, cast(IServerReactor, reactor))
     except (StartupError, StorageError) as error:
         refuse(str(error))
 
@@ -139,7 +143,11 @@ def make_serving(
     # Its root comes with the store; until then nobody is let in.
     users = None if credentials is None else Credentials.parse(credentials)
     access_log, audit_log = _open_logs(settings, time.time, {} if users is None else users.access_keys())
-    site = Site(Resource(), reactor, access_log=access_log, audit_log=audit_log, now=time.time)
+    limits = Limits(
+        connections=affordable_connections(settings.connections),
+        connections_per_address=settings.connections_per_address,
+    )
+    site = Site(Resource(), reactor, limits, access_log, audit_log, time.time)
     listeners = listen(site)
     state = State()
     hosts = (*settings.server_names, socket.gethostname())
@@ -186,6 +194,7 @@ def make_root(
         return Gauges(len(site.connections), totals.objects, totals.bytes, store.corrupt_count(), store.read_only)
 
     counting = metrics(gauges)
+    counting.closed = site.closed
     site.observers.append(
         lambda request, status, seconds: counting.observe(
             request.operation, status, seconds, request.bytes_in, request.bytes_out
@@ -237,6 +246,9 @@ def notices(settings: Settings, open_to: list[str]) -> list[str]:
         notices.append("--no-sync: A POWER CUT OR A CRASH OF THIS MACHINE LOSES OR SPOILS WHAT IS STORED HERE")
     if open_to:
         notices.append(f"--{OPEN_FLAG}: EVERY MACHINE THAT REACHES {' '.join(open_to)} MAY READ, WRITE AND DELETE")
+    connections = affordable_connections(settings.connections)
+    if connections < settings.connections:
+        notices.append(f"only {connections} connections for each worker: the limit of open files allows no more")
     path = settings.credentials
     if path is not None and path.stat().st_mode & stat.S_IROTH:
         notices.append(f"--credentials {path}: EVERY USER OF THIS MACHINE CAN READ THE SECRETS")

@@ -381,6 +381,7 @@ async def test_draining_closes_the_idle_and_lets_the_running_finish() -> None:
         busy = await server.connect(GET + GET)
         await server.until(lambda: len(server.site.connections) == 2 and bool(running))
         drained = server.site.drain(30)
+        server.advance(2)
         assert await idle.closed() == b""
         idle.transport.loseConnection()
         assert not drained.called
@@ -391,6 +392,33 @@ async def test_draining_closes_the_idle_and_lets_the_running_finish() -> None:
         busy.transport.loseConnection()
         await drained
         assert len(running) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_draining_answers_who_has_connected_or_asked_just_before() -> None:
+    async with serving(hello) as server:
+        silent = await server.connect()
+        kept = await server.connect(GET)
+        idle = await server.connect(GET)
+        for client in (kept, idle):
+            await client.response()
+        await server.until(lambda: len(server.site.connections) == 3)
+        for channel in server.site.connections:
+            channel.transport.pauseProducing()  # type: ignore[union-attr]
+        kept.send(GET)
+        await server.turn()
+        drained = server.site.drain(30)
+        assert await idle.closed() == b""
+        for channel in server.site.connections:
+            channel.transport.resumeProducing()  # type: ignore[union-attr]
+        silent.send(GET)
+        for client in (silent, kept):
+            status, headers, _ = await client.response()
+            assert (status, headers[b"connection"]) == (200, b"close")
+            await client.closed()
+        for client in server.clients:
+            client.transport.loseConnection()
+        await drained
 
 
 @pytest_twisted.ensureDeferred

@@ -34,6 +34,7 @@ FLOORS = {
     "root": 5,
     "daemon": 5,
     "heap": 5,
+    "open_files": 5,
     "options": 5,
     "serving": 5,
     "control": 5,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from twisted.internet.defer import Deferred, succeed
 
 from aisobj.checksums import DigestSet, new_digest
-from aisobj.errors import CorruptData, S3Error, StoreFull, StoreReadOnly
+from aisobj.errors import CorruptData, S3Error, StoreBusy, StoreFull, StoreReadOnly
 from aisobj.model import Extent
 from aisobj.storage.engine import Engine, slow_down
 from aisobj.storage.interfaces import IBlobReader, IBlobWriter, Owner
@@ -100,7 +100,7 @@ class BodyWriter:
     def _open(self) -> IBlobWriter:
         try:
             writer: IBlobWriter = self._engine.blobs.writer(self._digests.update)
-        except StoreFull as error:
+        except (StoreFull, StoreBusy) as error:
             raise slow_down(error) from error
         except StoreReadOnly as error:
             raise S3Error("ServiceUnavailable") from error

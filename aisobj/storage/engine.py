@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from aisobj.errors import CommitUnknown, S3Error, StorageError, StoreFull, StoreReadOnly
+from aisobj.errors import CommitUnknown, S3Error, StorageError, StoreBusy, StoreFull, StoreReadOnly
 from aisobj.model import Body, BodyKind, Bucket, BucketState, Garbage, ObjectRecord
 from aisobj.storage import keys, records
 from aisobj.storage.ids import IdMaker
@@ -302,6 +302,7 @@ def no_such_bucket(name: str) -> S3Error:
     return S3Error("NoSuchBucket", BucketName=name)
 
 
-def slow_down(error: StoreFull) -> S3Error:
-    """No space: the object that was there stays, deletes still work."""
-    return S3Error("SlowDown", "There is not enough free space to store this.", headers=RETRY_AFTER)
+def slow_down(error: StoreFull | StoreBusy) -> S3Error:
+    """No space (the object that was there stays, deletes still work), or no time."""
+    text = "There is not enough free space to store this." if isinstance(error, StoreFull) else "The disk is busy."
+    return S3Error("SlowDown", text, headers=RETRY_AFTER)

@@ -37,6 +37,9 @@ from aisobj.storage.unsettled import Unsettled
 #: Free space that is never written to: room for the index to grow while deletes make more.
 RESERVE = 256 * 1024 * 1024
 
+#: Jobs that may wait for one of the pool's threads. Each transfer has one or two at a time.
+QUEUE = 512
+
 #: How long an answer about free space is believed when a writer asks to begin, seconds. Every batch asks anew.
 _FRESH = 1.0
 
@@ -58,6 +61,7 @@ class FileBlobs(Findings):
     :param pool: where all disk work is done. Started and stopped by the caller, after :meth:`close`.
     :param sync: False: nothing survives a power cut. For throw-away test servers.
     :param reserve: bytes of free space to keep.
+    :param queue: how many jobs may wait for the pool before readers and writers get StoreBusy.
     :param on_read_only: called once with the reason, in the reactor thread, when a sync has failed.
     :raises StorageError: the directory cannot be made or asked for its free space. Blocks; meant for start-up.
     """
@@ -71,12 +75,13 @@ class FileBlobs(Findings):
         ids: IdMaker,
         sync: bool,
         reserve: int = RESERVE,
+        queue: int = QUEUE,
         fs: FileSystem | None = None,
         on_read_only: Callable[[str], object] = _ignore,
     ) -> None:
         self._fs = FileSystem() if fs is None else fs
         self._directory = BlobDirectory(str(root), sync=sync, reserve=reserve, fs=self._fs)
-        self._jobs = Jobs(reactor, pool, self._job_ended)
+        self._jobs = Jobs(reactor, pool, self._job_ended, queue)
         self._unsettled = Unsettled(ids)
         self._buffers = Buffers()
         self._cache = CacheReads(self._fs)
@@ -108,6 +113,7 @@ class FileBlobs(Findings):
 
     def writer(self, update: Update | None = None) -> FileBlobWriter:
         self.check_space()
+        self._jobs.check()
         return FileBlobWriter(self._directory, self._jobs, self._unsettled, self.remove, update)
 
     def reader(self, blob_id: bytes, offset: int, length: int) -> Deferred[IBlobReader]:
@@ -116,10 +122,12 @@ class FileBlobs(Findings):
             return succeed(self._reader(cached, offset, length))
         if cached is not None:
             cached.close()
+        self._jobs.check()
         opening = Deferred.fromCoroutine(self._open(blob_id, offset, length))
         return shielded(opening, lambda reader: reader.close())
 
     def clone(self, blob_id: bytes) -> Deferred[bytes]:
+        self._jobs.check()
         return shielded(Deferred.fromCoroutine(self._clone(blob_id)), partial(remove_quietly, self.remove))
 
     def settle(self, blob_ids: Sequence[bytes]) -> None:

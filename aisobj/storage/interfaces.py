@@ -157,7 +157,7 @@ class IBlobs(Interface):
         """Raises what ``writer`` would, and begins nothing: for bytes that go elsewhere on the same disk."""
 
     def writer(update: Callable[[bytes | memoryview], object] | None = None) -> IBlobWriter:
-        """Begin a blob. Raises StoreFull (free space under the reserve) or StoreReadOnly.
+        """Begin a blob. Raises StoreFull (free space under the reserve), StoreReadOnly or StoreBusy.
 
         ``update`` is called with every byte, in order and in the pieces that were written, before the Deferred of
         ``commit`` fires: not in the reactor thread where the engine has others, but never twice at a time. It is where
@@ -168,11 +168,14 @@ class IBlobs(Interface):
         """Read ``length`` bytes from ``offset``.
 
         Raises, or errbacks with, BlobMissing, CorruptData (bad footer, or the blob ends before the range does),
-        FormatError (a newer release wrote it), StorageError.
+        FormatError (a newer release wrote it), StoreBusy, StorageError.
         """
 
     def clone(blob_id: bytes) -> Deferred[bytes]:
-        """A second blob with the same bytes, as cheaply as the engine can, durable; fires with its id (unsettled)."""
+        """A second blob with the same bytes, as cheaply as the engine can, durable; fires with its id (unsettled).
+
+        Raises StoreBusy.
+        """
 
     def settle(blob_ids: Sequence[bytes]) -> None:
         """The index now owns these blobs (or they have been removed): a crash need not look for them any more."""

@@ -11,6 +11,8 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from aisobj.errors import StoreBusy
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -19,14 +21,21 @@ class Jobs:
     """Runs blocking calls in a pool that somebody else starts and stops.
 
     :param after: called in the reactor thread when a job has ended, before its Deferred fires.
+    :param queue: how many jobs may wait for a thread before nothing new is begun (``check``).
     """
 
-    def __init__(self, reactor: IReactorFromThreads, pool: ThreadPool, after: Callable[[], object]) -> None:
+    def __init__(self, reactor: IReactorFromThreads, pool: ThreadPool, after: Callable[[], object], queue: int) -> None:
+        self._most = pool.max + queue
         self._reactor = reactor
         self._pool = pool
         self._after = after
         self._running = 0
         self._idle: list[Deferred[None]] = []
+
+    def check(self) -> None:
+        """Call before something is begun that takes jobs; what has begun goes on. Raises StoreBusy."""
+        if self._running >= self._most:
+            raise StoreBusy(f"{self._running} jobs wait for the disk")
 
     def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Deferred[T]:
         """The call's outcome. Not for cancelling (the thread would go on uncounted): hand out :func:`shielded`."""

@@ -394,6 +394,9 @@ class Channel(Protocol):
         if self._request is None and self._body is None and not self._buffer and not self._closing:
             if self._arriving():
                 return
+            if not self._output.sent and not self.secure:  # it may have connected just now
+                self._deadline = min(self._deadline, self.site.seconds() + self.site.limits.arrival_seconds)
+                return
             self._lose_connection()
             # Nothing is under way that could be cut: a TLS client that does not answer the close alert (one that waits
             # in a pool of connections never does) must not hold up the end.

@@ -9,7 +9,8 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from aisobj.errors import S3Error, StorageError, StoreFull, StoreReadOnly
+from aisobj.errors import S3Error, StorageError, StoreBusy, StoreFull, StoreReadOnly
+from aisobj.storage.engine import slow_down
 from aisobj.web.auditlog import READS
 from aisobj.web.request import Request
 
@@ -20,8 +21,8 @@ def as_s3_error(error: BaseException) -> S3Error:
     """What a client is told of an error that is not S3's own; the details are for the log."""
     if isinstance(error, S3Error):
         return error
-    if isinstance(error, StoreFull):
-        return S3Error("SlowDown", "There is not enough free space to store this.", headers={"Retry-After": "1"})
+    if isinstance(error, (StoreFull, StoreBusy)):
+        return slow_down(error)
     if isinstance(error, StoreReadOnly):
         return S3Error("ServiceUnavailable")
     return S3Error("InternalError")
