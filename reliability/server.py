@@ -189,6 +189,10 @@ class Server:
     def workers_pids(self) -> list[int]:
         return self.pids_of("aisobj.worker")
 
+    def serving_pids(self) -> list[int]:
+        """Those that answer requests."""
+        return self.workers_pids() if self.workers > 1 else [self._pid]
+
     def writer_pids(self) -> list[int]:
         """None while a dead one has no successor yet."""
         return self.pids_of("aisobj.storage.index_writer")

@@ -1,0 +1,237 @@
+"""slowhttptest against a server: thousands of clients that send their heads or bodies, or read their answers, a few
+bytes now and then. Meanwhile others get what they ask for, and the slow ones are shed.
+
+They come from 127.0.0.1, the others from 127.0.0.2.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from reliability.program import Program
+from reliability.server import BUCKET, Forker, Server, serving
+from reliability.wire import MIB, Peak, Wire
+
+OTHERS = "127.0.0.2"
+P99 = 0.020  #: seconds, of the others' GETs
+#: Within so many seconds all are shed; the server looks at its time-outs each second, and slowhttptest too.
+SHED = {"head": 30, "body": 30, "read": 60}
+_SLACK = 3
+#: States of TCP in /proc/net/tcp: ESTABLISHED, FIN_WAIT1, CLOSE_WAIT, LAST_ACK. The others hold no data.
+_OPEN = frozenset(("01", "04", "08", "09"))
+
+_OBJECT = f"/s3/{BUCKET}/object"
+_LARGE = f"/s3/{BUCKET}/large"
+#: What slowhttptest is told for each kind. Nobody is told to come in less than 10 s.
+_KINDS = {
+    "head": ["-H", "-i", "10", "-t", "GET"],
+    "body": ["-B", "-i", "10", "-t", "PUT", "-s", "1000000", "-x", "24"],
+    "read": ["-X", "-w", "512", "-y", "1024", "-n", "5", "-z", "32", "-k", "1"],
+}
+
+
+class Others:
+    """Clients that get a small object, one request after the other, and keep the time."""
+
+    def __init__(self, port: int, clients: int = 2) -> None:
+        self.seconds: list[float] = []
+        self.faults: list[str] = []
+        self._port = port
+        self._end = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(n % 2 == 0,)) for n in range(clients)]
+
+    def __enter__(self) -> Others:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, keeps: bool) -> None:
+        """:param keeps: its connection; else a new one for each request, which is what a limit would refuse."""
+        wire: Wire | None = None
+        while not self._end.is_set():
+            began = time.monotonic()
+            try:
+                wire = wire or Wire(self._port, OTHERS)
+                status, _ = wire.ask("GET", _OBJECT)
+            except OSError as error:
+                self.faults.append(f"a GET of the others failed: {error!r}")
+                wire = None
+                continue
+            self.seconds.append(time.monotonic() - began)
+            if status != 200:
+                self.faults.append(f"a GET of the others was answered {status}")
+            if not keeps or status != 200:
+                wire.close()
+                wire = None
+            self._end.wait(0.005)
+
+    def percentile(self, share: float) -> float:
+        times = sorted(self.seconds)
+        return times[min(int(share * len(times)), len(times) - 1)] if times else float("inf")
+
+
+def attack(kind: str, server: Server, connections: int, rate: int, seconds: int) -> list[tuple[int, int, int]]:
+    """Run slowhttptest; for each second: when, how many it had opened, how many of these were closed."""
+    prefix = server.home / f"slow-{kind}"
+    target = _LARGE if kind == "read" else _OBJECT
+    command = ["slowhttptest", *_KINDS[kind], "-c", str(connections), "-r", str(rate), "-l", str(seconds), "-p", "5"]
+    command += ["-u", f"http://127.0.0.1:{server.port}{target}", "-g", "-o", str(prefix)]
+    # Which are closed the server tells: slowhttptest reads what it has received, at its own pace, before it notices.
+    open_each_second: dict[int, int] = {}
+    began = time.monotonic()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=_many_files) as process:
+        while process.poll() is None:
+            open_each_second[round(time.monotonic() - began)] = open_sockets(server, "127.0.0.1")
+            if time.monotonic() - began > seconds + 60:
+                process.kill()
+            time.sleep(1)
+    with Path(f"{prefix}.csv").open() as file:
+        opened = {int(row["Seconds"]): int(row["Closed"]) + int(row["Connected"]) for row in csv.DictReader(file)}
+    seen, last = [], 0
+    for second, still in open_each_second.items():
+        last = opened.get(second, last)
+        seen.append((second, last, max(0, last - still)))
+    return seen
+
+
+def _many_files() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def longest(seen: list[tuple[int, int, int]]) -> int:
+    """At most how many seconds a connection was open, if those that came first went first."""
+    worst = 0
+    for second, opened, _ in seen:
+        gone = next((later for later, _, closed in seen if closed >= opened), None)
+        if gone is None:  # some were there until the end
+            return seen[-1][0] - second
+        worst = max(worst, gone - second)
+        if opened == seen[-1][1]:
+            break
+    return worst
+
+
+def run(
+    forker: Forker,
+    home: Path,
+    *,
+    kind: str,
+    connections: int,
+    workers: int,
+    rate: int,
+    options: tuple[str, ...] = (),
+    seconds: int | None = None,
+    p99: float = P99,
+) -> tuple[list[str], dict[str, object]]:
+    """The broken promises, and what was measured.
+
+    :param options: of the server. :param seconds: how long the attack goes on; default: until all must be shed.
+    """
+    server = Server(forker, home / f"server-{kind}", *options, workers=workers)
+    limit = SHED[kind] + _SLACK
+    seconds = seconds or connections // rate + limit + 12
+    with serving(server):
+        server.start().make_bucket()
+        server.ask("PUT", _OBJECT, os.urandom(4096))
+        server.ask("PUT", _LARGE, os.urandom(4 * MIB))
+        with Others(server.port) as quiet:
+            time.sleep(3)
+        peak = Peak(server.serving_pids)
+        with peak.watched(), Others(server.port) as others:
+            seen = attack(kind, server, connections, rate, seconds)
+        left = open_sockets(server, "127.0.0.1")
+        reasons = {name: int(value) for name, value in closed(server).items()}
+        server.stop()
+    opened, held = seen[-1][1], longest(seen)
+    most = max(now - gone for _, now, gone in seen)
+    faults = others.faults[:5]
+    if opened < 0.9 * connections:
+        faults.append(f"slowhttptest opened {opened} connections of {connections}")
+    if held > limit:
+        faults.append(f"a slow {kind} had its connection for {held} s")
+    if left > 0:
+        faults.append(f"{left} connections are open still in the server")
+    if others.percentile(0.99) > p99:
+        faults.append(f"p99 of the others' GETs: {1000 * others.percentile(0.99):.1f} ms")
+    if "Traceback" in server.log():
+        faults.append("a traceback in the server's log")
+    return faults, {
+        "kind": kind,
+        "workers": workers,
+        "connections": opened,
+        "open at once": most,
+        "longest, s": held,
+        "closed by reason": reasons,
+        "others' GETs": len(others.seconds),
+        "p50, ms": round(1000 * others.percentile(0.5), 2),
+        "p99, ms": round(1000 * others.percentile(0.99), 2),
+        "p99 before, ms": round(1000 * quiet.percentile(0.99), 2),
+        "MB in a worker": round(peak.bytes / 1e6),
+    }
+
+
+def closed(server: Server) -> dict[str, float]:
+    """``ais_s3_closed_connections_total`` by its reason."""
+    time.sleep(1.5)  # the workers tell each other each second
+    _, text = server.ask("GET", "/metrics")
+    found = {}
+    for line in text.decode().splitlines():
+        if line.startswith("ais_s3_closed_connections_total{"):
+            name, _, value = line.rpartition(" ")
+            found[name.partition('"')[2].partition('"')[0]] = float(value)
+    return found
+
+
+def open_sockets(server: Server, client: str) -> int:
+    """The server's ends of connections from an address, as the kernel has them: those that it still sends on, too."""
+    ours = f":{server.port:04X}"
+    theirs = socket.inet_aton(client)[::-1].hex().upper() + ":"
+    ends = (line.split()[1:4] for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return sum(local.endswith(ours) and remote.startswith(theirs) and state in _OPEN for local, remote, state in ends)
+
+
+def available() -> str:
+    """Why it cannot be run here, or ""."""
+    return "" if shutil.which("slowhttptest") else "there is no slowhttptest"
+
+
+def main() -> None:
+    program = Program("reliability.slow", __doc__)
+    program.add_argument("--kind", choices=[*_KINDS, "all"], default="all")
+    program.add_argument("--connections", type=int, default=5000)
+    program.add_argument("--rate", type=int, default=500, help="new connections per second")
+    program.add_argument("--workers", type=int, default=2)
+    program.add_argument("--per-address", type=int, default=0, help="the server's limit for one address")
+    with program.running() as (options, home), Forker() as forker:
+        faults: list[str] = []
+        measured: dict[str, object] = {}
+        for kind in _KINDS if options.kind == "all" else [options.kind]:
+            broken, measured[kind] = run(
+                forker,
+                home,
+                kind=kind,
+                connections=options.connections,
+                workers=options.workers,
+                rate=options.rate,
+                options=("--max-connections-per-address", str(options.per_address)),
+            )
+            faults += broken
+        program.report((faults, measured))
+
+
+if __name__ == "__main__":
+    main()
