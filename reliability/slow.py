@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import os
-import resource
 import shutil
 import socket
 import subprocess
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from reliability.program import Program
 from reliability.server import BUCKET, Forker, Server, serving
-from reliability.wire import MIB, Peak, Wire
+from reliability.wire import MIB, Peak, Wire, allow_many_files
 
 OTHERS = "127.0.0.2"
 P99 = 0.020  #: seconds, of the others' GETs
@@ -91,8 +90,9 @@ def attack(kind: str, server: Server, connections: int, rate: int, seconds: int)
     command += ["-u", f"http://127.0.0.1:{server.port}{target}", "-g", "-o", str(prefix)]
     # Which are closed the server tells: slowhttptest reads what it has received, at its own pace, before it notices.
     open_each_second: dict[int, int] = {}
+    allow_many_files()
     began = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=_many_files) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             open_each_second[round(time.monotonic() - began)] = open_sockets(server, "127.0.0.1")
             if time.monotonic() - began > seconds + 60:
@@ -105,11 +105,6 @@ def attack(kind: str, server: Server, connections: int, rate: int, seconds: int)
         last = opened.get(second, last)
         seen.append((second, last, max(0, last - still)))
     return seen
-
-
-def _many_files() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def longest(seen: list[tuple[int, int, int]]) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 HANG_SECONDS = 300.0
@@ -96,8 +97,12 @@ def resident(pid: int) -> int:
 
 
 def open_files(pid: int) -> int:
-    """How many a process has."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    """How many a process has, without those of the metrics, which are opened when they are first needed."""
+    count = 0
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(OSError):
+            count += not os.readlink(f"/proc/{pid}/fd/{name}").endswith(".db")
+    return count
 
 
 class Peak:
@@ -126,3 +131,9 @@ class Peak:
             self.bytes = max([self.bytes, *map(resident, self._pids())])
             if self._end.wait(0.05):
                 return
+
+
+def allow_many_files() -> None:
+    """To us, and to whom we start: one for each connection."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -24,7 +24,7 @@ class Limits:
     refusals: int = 128  #: further ones that are being told to come later
     head_bytes: int = 16 * KIB  #: request line and headers together, AWS allows 8 KiB
     headers: int = 100
-    crowd: int = 512  #: with more connections than this, little is left unsent in the kernel for each
+    crowd: int = 64  #: with more connections than this, little is left unsent in the kernel for each
     held_blocks: int = 128  #: blocks of large bodies (half a MiB) that wait for clients to read
     chunk_line_bytes: int = 256  #: a chunk size with its extension
     trailer_bytes: int = 16 * KIB  #: the trailer section of a chunked body

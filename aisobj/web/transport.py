@@ -36,7 +36,7 @@ _PIECE_BYTES = 64 * 1024
 _MORE = getattr(socket, "MSG_MORE", 0)
 _INT = struct.Struct("i")
 _TCP_NOTSENT_LOWAT = 25  #: socket has it from Python 3.12 on
-_UNSENT_BYTES = 128 * 1024
+_UNSENT_BYTES = 64 * 1024
 
 
 class BlockSource(Protocol):
