@@ -111,6 +111,11 @@ class Server:
         """Of the process that twistd is."""
         return self._pid
 
+    @property
+    def descriptor(self) -> int:
+        """Of the process that twistd is, for signals (a pidfd)."""
+        return self._descriptor
+
     def launch(self) -> None:
         """Start it without waiting."""
         assert self._descriptor < 0, "it runs already"
@@ -135,6 +140,10 @@ class Server:
     def stop(self) -> None:
         """SIGTERM, and wait. :raises Hang:"""
         signal.pidfd_send_signal(self._descriptor, signal.SIGTERM)
+        self.wait()
+
+    def wait(self) -> None:
+        """Until it has ended by itself. :raises Hang:"""
         if not _gone(self._descriptor, START_SECONDS):
             self.kill()
             raise Hang(f"the server did not end:\n{self.log()}")

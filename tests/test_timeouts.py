@@ -148,13 +148,13 @@ async def test_a_client_that_reads_slowly_but_steadily_gets_all() -> None:
         client.transport.pauseProducing()
         client.send(GET)
         await server.until(lambda: bool(server.requests))
-        for _ in range(40):
+        (channel,) = server.site.connections
+        for _ in range(20):
             server.advance(30)
+            had = channel._output.read_by_client()
             client.transport.resumeProducing()
-            had = len(client.data)
-            await client.until(lambda had=had: len(client.data) > had)  # type: ignore[misc]
+            await server.until(lambda had=had: channel._output.read_by_client() > had + 100_000)  # type: ignore[misc]
             client.transport.pauseProducing()
-            await server.turn()
         client.transport.resumeProducing()
         assert (await client.response())[0] == 200
 
@@ -207,3 +207,32 @@ async def test_no_time_out_comes_early_when_the_clock_is_set(jump: float) -> Non
         assert code_of(await head.closed()) == b"RequestTimeout"
         await idle.closed()
     assert all(seconds >= 0 for _, _, seconds in server.ended)
+
+
+@pytest.mark.parametrize("drains", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_closes_waits_until_its_answer_was_read(drains: bool) -> None:
+    """A reset would take away what waits in the kernel."""
+
+    def handler(request: Request) -> int:
+        request.respond(200, [], b"x" * 6_000_000)
+        return NOT_DONE_YET
+
+    async with serving(handler) as server:
+        client = await server.connect()
+        client.transport.pauseProducing()
+        client.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_500_000)
+        client.send(GET if drains else GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        await server.until(lambda: bool(server.requests))
+        while not server.ended:  # all is in the kernel
+            client.transport.resumeProducing()
+            await server.turn()
+            client.transport.pauseProducing()
+        if drains:
+            server.site.drain(30)
+        server.advance(25)
+        client.transport.resumeProducing()
+        status, _, body = await client.response()
+        assert (status, len(body)) == (200, 6_000_000)
+        await client.closed()
+        client.transport.loseConnection()

@@ -455,6 +455,10 @@ class Channel(Protocol):
                 body.fail(Failure(S3Error("RequestTimeout", close=True)))
 
     def _expire(self, now: float) -> None:
+        if self._closing and self._output.read_by_client() < self._output.sent:
+            # The end of an answer is on its way, which a reset would take back; ``ReadingPace`` sees that it is read.
+            self._deadline = now + self.site.limits.linger_seconds
+            return
         if self._closing or not self._handshaken or self._body is not None:
             self.abort()
         elif self._buffer:
