@@ -42,6 +42,13 @@ class _Client:
         for _ in range(count):
             self._one()
             self.sent += 1
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
+
+    def close(self) -> None:
+        for wire in self._leaked or ():
+            wire.close()
 
     def _one(self) -> None:
         random = self._random
@@ -83,11 +90,20 @@ class _Client:
 
 
 def run(
-    forker: Forker, home: Path, *, requests: int, workers: int, seed: int, leak: bool = False, growth: int = GROWTH
+    forker: Forker,
+    home: Path,
+    *,
+    requests: int,
+    workers: int,
+    seed: int,
+    leak: bool = False,
+    growth: int = GROWTH,
+    patience: float = 15.0,
 ) -> tuple[list[str], dict[str, object]]:
     """The broken promises, and what was measured.
 
     :param leak: the clients keep what they break off open, as a server would look that forgot to close.
+    :param patience: in which the last connections must be gone, seconds.
     """
     server = Server(forker, home / "server", workers=workers, sync=False)
     clients = [_Client(server, number, seed, leak) for number in range(CLIENTS)]
@@ -101,10 +117,9 @@ def run(
                 list(pool.map(lambda client: client.work(requests // 4 // CLIENTS), clients))
             memory.append(_memory(server))
         seconds = time.monotonic() - began
+        files = _await_files(server, files_before, patience)
         for client in clients:
-            if client._wire is not None:
-                client._wire.close()
-        files = _await_files(server, files_before)
+            client.close()
         status, _ = server.ask("GET", "/-/health")
         server.stop()
     faults = [fault for client in clients for fault in client.faults][:20]
@@ -137,9 +152,9 @@ def _memory(server: Server) -> int:
     return sum(map(resident, server.pids()))
 
 
-def _await_files(server: Server, before: int) -> int:
+def _await_files(server: Server, before: int, patience: float) -> int:
     """A connection is closed a little after its client has gone."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + patience
     while (now := _files(server)) > before and time.monotonic() < deadline:
         time.sleep(0.2)
     return now

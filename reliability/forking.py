@@ -52,6 +52,19 @@ LEAK = "--sabotage=leak"
 #: Every body is taken for the next request (``--workers 1``).
 SMUGGLE = "--sabotage=smuggle"
 
+#: No time-out of a connection ever ends it.
+NO_TIME_OUTS = "--sabotage=no-time-outs"
+#: No fault: clients must have read their answers after 15 s, not 55, for who has no time.
+IMPATIENT = "--sabotage=impatient"
+#: Clients are read from however much of their bodies waits for a disk, which is slow.
+NO_BACK_PRESSURE = "--sabotage=no-back-pressure"
+#: Syncs of blobs take as long as there is a file :data:`STUCK` in the working directory.
+STUCK_DISK = "--sabotage=stuck-disk"
+#: What is in flight at the end is cut.
+NO_DRAIN = "--sabotage=no-drain"
+
+STUCK = "stuck"
+
 _PR_SET_NAME = 15
 #: The modules that the server runs as processes of its own -> the names of these processes.
 NAMES = {"aisobj.worker": "ais-worker", "aisobj.storage.index_writer": "ais-writer"}
@@ -294,7 +307,62 @@ def _smuggle() -> None:
     setattr(channel, "parse_head", parse)  # noqa: B010
 
 
+def _no_time_outs() -> None:
+    from aisobj.web.channel import Channel  # noqa: PLC0415
+
+    Channel.check = lambda self, now, since: None  # type: ignore[method-assign]
+
+
+def _impatient() -> None:
+    from aisobj.web.limits import Limits  # noqa: PLC0415
+
+    honest = Limits.__init__
+
+    def init(self: Limits, **limits: Any) -> None:
+        honest(self, **({"response_grace_seconds": 15.0} | limits))
+
+    Limits.__init__ = init  # type: ignore[method-assign]
+
+
+def _no_back_pressure() -> None:
+    from aisobj.storage.blob_writer import BlobFile  # noqa: PLC0415
+    from aisobj.web.channel import Channel  # noqa: PLC0415
+
+    honest = BlobFile.append
+
+    def append(self: BlobFile, chunks: Any) -> None:
+        time.sleep(0.3)
+        honest(self, chunks)
+
+    BlobFile.append = append  # type: ignore[method-assign]
+    Channel._pause_or_resume = lambda self: None  # type: ignore[method-assign]
+
+
+def _stuck_disk() -> None:
+    from aisobj.storage.files import FileSystem  # noqa: PLC0415
+
+    honest = FileSystem.fdatasync
+
+    def fdatasync(self: FileSystem, fd: int) -> None:
+        while os.path.exists(STUCK):
+            time.sleep(0.05)
+        honest(self, fd)
+
+    FileSystem.fdatasync = fdatasync  # type: ignore[method-assign]
+
+
+def _no_drain() -> None:
+    from aisobj import serving  # noqa: PLC0415
+
+    serving.DRAIN_SECONDS = 0.0
+
+
 _SABOTAGES = {
+    NO_TIME_OUTS: _no_time_outs,
+    IMPATIENT: _impatient,
+    NO_BACK_PRESSURE: _no_back_pressure,
+    STUCK_DISK: _stuck_disk,
+    NO_DRAIN: _no_drain,
     ACKNOWLEDGE_EARLY: _acknowledge_early,
     SKIP_DIRECTORY_SYNC: _skip_directory_sync,
     IGNORE_FAULTS: _ignore_faults,

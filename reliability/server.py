@@ -61,6 +61,10 @@ class Forker:
         self._process = subprocess.Popen(command, stdin=theirs.fileno(), env=environment() | dict(more))
         theirs.close()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def fork(self, command: list[str], cwd: Path, log: IO[bytes]) -> int:
         """The pid of a new server."""
         message = json.dumps([command, str(cwd)]).encode()

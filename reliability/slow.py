@@ -131,14 +131,16 @@ def run(
     options: tuple[str, ...] = (),
     seconds: int | None = None,
     p99: float = P99,
+    shed: float | None = None,
 ) -> tuple[list[str], dict[str, object]]:
     """The broken promises, and what was measured.
 
     :param options: of the server. :param seconds: how long the attack goes on; default: until all must be shed.
+    :param p99: in which the others must get theirs. :param shed: in which the slow ones must be; seconds.
     """
     server = Server(forker, home / f"server-{kind}", *options, workers=workers)
-    limit = SHED[kind] + _SLACK
-    seconds = seconds or connections // rate + limit + 12
+    limit = SHED[kind] + _SLACK if shed is None else shed
+    seconds = seconds or connections // rate + SHED[kind] + 15
     with serving(server):
         server.start().make_bucket()
         server.ask("PUT", _OBJECT, os.urandom(4096))
@@ -199,7 +201,7 @@ def open_sockets(server: Server, client: str) -> int:
     return sum(local.endswith(ours) and remote.startswith(theirs) and state in _OPEN for local, remote, state in ends)
 
 
-def available() -> str:
+def unavailable() -> str:
     """Why it cannot be run here, or ""."""
     return "" if shutil.which("slowhttptest") else "there is no slowhttptest"
 

@@ -68,25 +68,26 @@ def run_in_cgroup(
     """
     content = _make_content(home / "content", size)
     server = Server(forker, home / "server", workers=workers)
-    with serving(server):
-        server.start().make_bucket()
-        with _cgroup(limit) as group:
-            for pid in server.pids():
-                (group / "cgroup.procs").write_text(str(pid))
-            before = sorted(server.pids())
-            files = sum(map(open_files, before))
-            peak = Peak(server.serving_pids)
-            began = time.monotonic()
-            with peak.watched(), ThreadPoolExecutor(uploads) as pool:
-                each = [pool.submit(_break_off, server, f"key-{n}", content, size) for n in range(uploads)]
-                faults = [fault for one in each if (fault := one.result())]
-            seconds = time.monotonic() - began
-            if not server.alive() or sorted(server.pids()) != before:
-                faults.append("a process of the server was killed")
-            else:
-                faults += _settled(server, files)
-            most = int((group / "memory.max_usage_in_bytes").read_text())
-            server.kill_all()
+    with _cgroup(limit) as group, serving(server):
+        # All that they take from their beginning counts, but for what they share with whom they are forked from.
+        (group / "cgroup.procs").write_text(str(forker.pid))
+        try:
+            server.start().make_bucket()
+        finally:
+            (_CGROUPS / "cgroup.procs").write_text(str(forker.pid))
+        before = sorted(server.pids())
+        files = sum(map(open_files, before))
+        peak = Peak(server.serving_pids)
+        began = time.monotonic()
+        with peak.watched(), ThreadPoolExecutor(uploads) as pool:
+            each = [pool.submit(_break_off, server, f"key-{n}", content, size) for n in range(uploads)]
+            faults = [fault for one in each if (fault := one.result())]
+        seconds = time.monotonic() - began
+        if not server.alive() or sorted(server.pids()) != before:
+            faults.append("a process of the server was killed")
+        else:
+            faults += _settled(server, files)
+        most = int((group / "memory.max_usage_in_bytes").read_text())
     faults += check_data(server.data, crashed=True)
     return faults, {
         "broken off": uploads,
