@@ -321,7 +321,7 @@ def _impatient() -> None:
     def init(self: Limits, **limits: Any) -> None:
         honest(self, **({"response_grace_seconds": 15.0} | limits))
 
-    Limits.__init__ = init  # type: ignore[method-assign]
+    Limits.__init__ = init  # type: ignore[method-assign, assignment]
 
 
 def _no_back_pressure() -> None:
