@@ -276,13 +276,11 @@ def main() -> None:
     program.add_argument("--restarts", type=int, default=20)
     program.add_argument("--workers", type=int, default=2)
     with program.running() as (options, home), Forker() as forker:
-        faults, measured = run(
-            forker, home / "drain", requests=options.requests, workers=options.workers, rounds=options.rounds
-        )
-        more, restarted = run_restarts(
-            home / "restarts", restarts=options.restarts, workers=options.workers, seed=options.seed
-        )
-        program.report(([*faults, *more], {"drain": measured, "restarts": restarted}))
+        workers = options.workers
+        drained = run(forker, home / "drain", requests=options.requests, workers=workers, rounds=options.rounds)
+        program.report(drained, "SIGTERM")
+        restarted = run_restarts(home / "restarts", restarts=options.restarts, workers=workers, seed=options.seed)
+        program.report(restarted, "socket activation")
 
 
 if __name__ == "__main__":

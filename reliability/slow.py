@@ -212,22 +212,14 @@ def main() -> None:
     program.add_argument("--connections", type=int, default=5000)
     program.add_argument("--rate", type=int, default=500, help="new connections per second")
     program.add_argument("--workers", type=int, default=2)
-    program.add_argument("--per-address", type=int, default=0, help="the server's limit for one address")
+    program.add_argument("--per-address", type=int, default=100, help="the limit of the attack with such a limit")
     with program.running() as (options, home), Forker() as forker:
-        faults: list[str] = []
-        measured: dict[str, object] = {}
+        told = {"connections": options.connections, "rate": options.rate, "workers": options.workers}
         for kind in _KINDS if options.kind == "all" else [options.kind]:
-            broken, measured[kind] = run(
-                forker,
-                home,
-                kind=kind,
-                connections=options.connections,
-                workers=options.workers,
-                rate=options.rate,
-                options=("--max-connections-per-address", str(options.per_address)),
-            )
-            faults += broken
-        program.report((faults, measured))
+            program.report(run(forker, home / kind, kind=kind, **told), kind)
+        limit = ("--max-connections-per-address", str(options.per_address))
+        kind = "body" if options.kind == "all" else options.kind
+        program.report(run(forker, home / "limited", kind=kind, options=limit, **told), "limit per address")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import tempfile
 import time
@@ -31,6 +32,7 @@ def run(
     forker: Forker, home: Path, *, uploads: int, downloads: int, size: int, workers: int, options: tuple[str, ...] = ()
 ) -> tuple[list[str], dict[str, object]]:
     """Both at once; each download is compared. The broken promises, and what was measured."""
+    home.mkdir(exist_ok=True)
     content = _make_content(home / "content", size)
     digest = _digest(content)
     server = Server(forker, home / "server", *options, workers=workers)
@@ -66,6 +68,7 @@ def run_in_cgroup(
 
     :param limit: of the memory of the whole server, bytes. As root, where there are cgroups of version 1.
     """
+    home.mkdir(exist_ok=True)
     content = _make_content(home / "content", size)
     server = Server(forker, home / "server", workers=workers)
     with _cgroup(limit) as group, serving(server):
@@ -193,16 +196,15 @@ def main() -> None:
     program.add_argument("--clients", type=int, default=64, help="uploads, and as many downloads")
     program.add_argument("--mib", type=int, default=256, help="size of each")
     program.add_argument("--workers", type=int, default=2)
-    program.add_argument("--cgroup", action="store_true", help="break uploads off in a memory cgroup instead")
     with program.running() as (options, home), Forker() as forker:
-        size = options.mib * MIB
-        if options.cgroup:
-            verdict = run_in_cgroup(forker, home, uploads=options.clients, size=size, workers=options.workers)
-        else:
-            verdict = run(
-                forker, home, uploads=options.clients, downloads=options.clients, size=size, workers=options.workers
-            )
-        program.report(verdict)
+        size, workers, clients = options.mib * MIB, options.workers, options.clients
+        both = run(forker, home / "both", uploads=clients, downloads=clients, size=size, workers=workers)
+        program.report(both, "both at once")
+        shutil.rmtree(home / "both")
+        if why := unavailable():
+            raise SystemExit(f"the second half was left out: {why}")
+        broken = run_in_cgroup(forker, home / "cgroup", uploads=clients, size=size, workers=workers)
+        program.report(broken, "in a memory cgroup")
 
 
 if __name__ == "__main__":
