@@ -130,7 +130,7 @@ def run(
     if status != 200:
         faults.append(f"health is {status}")
     if "Traceback" in server.log():
-        faults.append("a traceback in the server's log")
+        faults += ["a traceback in the server's log:", server.log()[-5000:]]
     faults += check_data(server.data)
     return faults, {
         "requests": sum(client.sent for client in clients),

@@ -11,15 +11,14 @@ import os
 import shutil
 import socket
 import subprocess
-import threading
 import time
 from pathlib import Path
 
+from reliability.others import Others
 from reliability.program import Program
 from reliability.server import BUCKET, Forker, Server, serving
-from reliability.wire import MIB, Peak, Wire, allow_many_files
+from reliability.wire import MIB, Peak, allow_many_files
 
-OTHERS = "127.0.0.2"
 P99 = 0.020  #: seconds, of the others' GETs
 #: Within so many seconds all are shed; the server looks at its time-outs each second, and slowhttptest too.
 SHED = {"head": 30, "body": 30, "read": 60}
@@ -35,51 +34,6 @@ _KINDS = {
     "body": ["-B", "-i", "10", "-t", "PUT", "-s", "1000000", "-x", "24"],
     "read": ["-X", "-w", "512", "-y", "1024", "-n", "5", "-z", "32", "-k", "1"],
 }
-
-
-class Others:
-    """Clients that get a small object, one request after the other, and keep the time."""
-
-    def __init__(self, port: int, clients: int = 2) -> None:
-        self.seconds: list[float] = []
-        self.faults: list[str] = []
-        self._port = port
-        self._end = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(n % 2 == 0,)) for n in range(clients)]
-
-    def __enter__(self) -> Others:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, keeps: bool) -> None:
-        """:param keeps: its connection; else a new one for each request, which is what a limit would refuse."""
-        wire: Wire | None = None
-        while not self._end.is_set():
-            began = time.monotonic()
-            try:
-                wire = wire or Wire(self._port, OTHERS)
-                status, _ = wire.ask("GET", _OBJECT)
-            except OSError as error:
-                self.faults.append(f"a GET of the others failed: {error!r}")
-                wire = None
-                continue
-            self.seconds.append(time.monotonic() - began)
-            if status != 200:
-                self.faults.append(f"a GET of the others was answered {status}")
-            if not keeps or status != 200:
-                wire.close()
-                wire = None
-            self._end.wait(0.005)
-
-    def percentile(self, share: float) -> float:
-        times = sorted(self.seconds)
-        return times[min(int(share * len(times)), len(times) - 1)] if times else float("inf")
 
 
 def attack(kind: str, server: Server, connections: int, rate: int, seconds: int) -> list[tuple[int, int, int]]:
@@ -145,10 +99,10 @@ def run(
         server.start().make_bucket()
         server.ask("PUT", _OBJECT, os.urandom(4096))
         server.ask("PUT", _LARGE, os.urandom(4 * MIB))
-        with Others(server.port) as quiet:
+        with Others(server.port, _OBJECT) as quiet:
             time.sleep(3)
         peak = Peak(server.serving_pids)
-        with peak.watched(), Others(server.port) as others:
+        with peak.watched(), Others(server.port, _OBJECT) as others:
             seen = attack(kind, server, connections, rate, seconds)
         left = open_sockets(server, "127.0.0.1")
         reasons = {name: int(value) for name, value in closed(server).items()}

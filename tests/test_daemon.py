@@ -118,6 +118,8 @@ def test_version_is_ours(tmp_path: Path) -> None:
         (("--listen", "tcp:0:interface=192.0.2.1"), "Cannot assign requested address"),
         (("--listen", "ssl:0:privateKey=none.pem"), "none.pem: No such file"),
         (("--credentials", "nowhere"), "nowhere: No such file or directory"),
+        (("--max-connections", "0"), "--max-connections 0: it must be a whole number, 1 or more"),
+        (("--max-connections-per-address", "-1"), "--max-connections-per-address -1: it must be a whole number, 0 or"),
         (("--access-log", "no/such/directory/log"), "--access-log "),
     ],
 )

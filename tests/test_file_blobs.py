@@ -151,6 +151,31 @@ async def test_a_file_cut_after_it_was_opened_is_corrupt(rig: Rig) -> None:
     reader.close()
 
 
+@pytest.mark.parametrize(("offset", "back"), [(0, 1), (0, READ), (100, 1000), (BLOCK + 1, READ - BLOCK - 2)])
+@ensureDeferred
+async def test_what_is_given_back_is_read_and_verified_again(rig: Rig, offset: int, back: int) -> None:
+    blob_id = await rig.put(BYTES)
+    reader: Any = await rig.blobs.reader(blob_id, offset, len(BYTES) - offset)
+    begun = bytes(reader.next_block())
+    assert reader.give_back(back)
+    assert not reader.give_back(1)  # it has given back its memory
+    rest = b""
+    while (block := reader.next_block()) is not None:
+        rest += bytes(await block if isinstance(block, Deferred) else block)
+    assert begun[:-back] + rest == BYTES[offset:]
+    reader.close()
+
+    reader = await rig.blobs.reader(blob_id, 0, len(BYTES))
+    reader.next_block()
+    reader.give_back(10)
+    with rig.path(blob_id).open("r+b") as file:
+        file.seek(READ - 5)
+        file.write(b"\0\0\0" if BYTES[READ - 5 : READ - 2] != b"\0\0\0" else b"\1\1\1")
+    with pytest.raises(CorruptData):
+        reader.next_block()
+    reader.close()
+
+
 @ensureDeferred
 async def test_a_newer_format_is_refused_by_name_and_not_called_corrupt(rig: Rig) -> None:
     blob_id = await rig.put(b"data")

@@ -65,6 +65,14 @@ def test_gauges_are_read_at_the_scrape() -> None:
     assert [found[f"ais_s3_{name}", "", "", ""] for name in names] == [3, 5, 7, 1]
 
 
+def test_closed_connections_are_counted_by_reason() -> None:
+    metrics = Metrics(Gauges)
+    metrics.closed = {"head": 2, "displaced": 1}
+    families = text_string_to_metric_families(metrics.render().decode())
+    (family,) = [family for family in families if family.name == "ais_s3_closed_connections"]
+    assert {sample.labels["reason"]: sample.value for sample in family.samples} == {"head": 2, "displaced": 1}
+
+
 class Asking:
     """A request, as far as its admission looks at it."""
 
