@@ -22,8 +22,8 @@ def allow_open_files() -> None:
 
 
 def affordable_connections(wanted: int) -> int:
-    """At most ``wanted``: each may have a blob open. At least 16, whatever becomes of them."""
+    """At most ``wanted``: each may have a blob open. Never under 16, unless fewer are wanted."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted
-    return max(16, min(wanted, (soft - _OWN) // 2))
+    return min(wanted, max(16, (soft - _OWN) // 2))
