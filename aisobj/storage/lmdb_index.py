@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -21,6 +22,8 @@ from aisobj.storage.lmdb_env import MAP_SIZE, open_environment, row_prefix
 _FIRST_BATCH = 16
 #: of a key in LMDB: a partition's name behind its length, and a row's key
 _LONGEST = 1 + MAX_PARTITION + MAX_KEY
+#: How often a read is tried again that met a page of the wrong type.
+_ATTEMPTS = 3
 
 _Row = tuple[bytes, bytes]
 
@@ -29,10 +32,11 @@ _Row = tuple[bytes, bytes]
 class LmdbSnapshot:
     """A read transaction. While it is open LMDB reuses no page that was freed since."""
 
-    __slots__ = ("_cursor", "_prefix", "_transaction")
+    __slots__ = ("_cursor", "_environment", "_prefix", "_transaction")
 
     def __init__(self, environment: lmdb.Environment, partition: bytes) -> None:
         self._prefix = row_prefix(partition)
+        self._environment: lmdb.Environment | None = environment  # until something was read
         self._transaction = environment.begin()
         self._cursor: lmdb.Cursor | None = None
 
@@ -40,9 +44,18 @@ class LmdbSnapshot:
         self._prefix = row_prefix(partition)
 
     def get(self, key: bytes) -> bytes | None:
-        return self._transaction.get(self._prefix + key)
+        environment, self._environment = self._environment, None
+        try:
+            return self._transaction.get(self._prefix + key)
+        except lmdb.CorruptedError:
+            if environment is None:  # what was read already belongs together with what comes
+                raise
+            self._transaction.abort()
+            self._transaction, value = _begin_again(environment, self._prefix + key)
+            return value
 
     def scan(self, after: bytes, prefix: bytes, limit: int, lead: bytes = b"") -> list[tuple[bytes, bytes]]:
+        self._environment = None
         cursor: Any = self._cursor  # a cast of each row is a call for each group
         if cursor is None:
             cursor = self._cursor = self._transaction.cursor()
@@ -64,6 +77,23 @@ class LmdbSnapshot:
 
     def close(self) -> None:
         self._transaction.abort()
+
+
+def _begin_again(environment: lmdb.Environment, row: bytes) -> tuple[lmdb.Transaction[bytes], bytes | None]:
+    """A new read transaction, and what it says, after one that found a page of the wrong type.
+
+    LMDB 1.0 begins one in some 500,000, beside commits and on a machine with more to do than cores, with pages that are
+    being used again; LMDB 0.9 does not. The next one is sound. Raises lmdb.CorruptedError where the index is damaged.
+    """
+    for attempt in range(_ATTEMPTS):
+        transaction = environment.begin()
+        try:
+            return transaction, transaction.get(row)
+        except lmdb.CorruptedError:
+            transaction.abort()
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError
 
 
 def _read(cursor: lmdb.Cursor, within: bytes, cut: int, limit: int) -> list[tuple[bytes, bytes]]:
@@ -155,6 +185,12 @@ class LmdbIndex:
 
     def get(self, partition: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
         prefix = row_prefix(partition)
+        for _ in range(_ATTEMPTS):
+            with suppress(lmdb.CorruptedError):  # see _begin_again
+                return self._get(prefix, keys)
+        return self._get(prefix, keys)
+
+    def _get(self, prefix: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
         transaction = self._environment.begin()
         try:
             get = transaction.get

@@ -455,7 +455,7 @@ class Channel(Protocol):
                 body.fail(Failure(S3Error("RequestTimeout", close=True)))
 
     def _expire(self, now: float) -> None:
-        if self._closing and self._output.read_by_client() < self._output.sent:
+        if self._closing and self._output.read_by_client() + 1 < self._output.sent:  # 1: our end of the connection
             # The end of an answer is on its way, which a reset would take back; ``ReadingPace`` sees that it is read.
             self._deadline = now + self.site.limits.linger_seconds
             return
