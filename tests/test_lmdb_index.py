@@ -31,7 +31,7 @@ from aisobj.storage.index_protocol import (
 from aisobj.storage.index_writer import IndexWriter
 from aisobj.storage.interfaces import ABSENT, CommitResult
 from aisobj.storage.lmdb_env import open_environment, row_prefix
-from aisobj.storage.lmdb_index import LmdbIndex
+from aisobj.storage.lmdb_index import LmdbIndex, LmdbSnapshot
 
 OK = CommitResult.OK
 
@@ -372,3 +372,39 @@ async def test_a_commit_over_the_limit_is_refused_and_the_next_one_works(opener:
     with pytest.raises(ValueError):
         index.commit(BUCKET, {}, {b"a": bytes(MAX_FRAME)})
     assert await index.commit(BUCKET, {}, {b"a": b"1"}) is OK
+
+
+class Racing:
+    """An environment of which so many transactions find a page of the wrong type, as LMDB 1.0 does now and then."""
+
+    def __init__(self, environment: lmdb.Environment, times: int) -> None:
+        self._environment = environment
+        self.left = times
+
+    def begin(self) -> Any:
+        if not self.left:
+            return self._environment.begin()
+        self.left -= 1
+        return self
+
+    def get(self, _: bytes) -> bytes:
+        raise lmdb.CorruptedError("Located page was wrong type")
+
+    def abort(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("times", [0, 1, 2, 3])
+def test_a_read_that_meets_a_page_of_the_wrong_type_is_done_again(tmp_path: Path, times: int) -> None:
+    environment = open_environment(tmp_path, sync=False)
+    with environment.begin(write=True) as transaction:
+        transaction.put(row_prefix(b"p") + b"key", b"value")
+    racing: Any = Racing(environment, times)
+    snapshot = LmdbSnapshot(racing, b"p")
+    assert snapshot.get(b"key") == b"value"
+    racing.left = 9
+    assert snapshot.get(b"other") is None  # of the same transaction
+    snapshot.close()
+    with pytest.raises(lmdb.CorruptedError):
+        LmdbSnapshot(racing, b"p").get(b"key")
+    environment.close()

@@ -169,7 +169,7 @@ def test_a_full_disk_pool_is_503(forker: Forker, tmp_path: Path) -> None:
             wire = Wire(server.port, seconds=60)
             wire.begin("PUT", f"/s3/{BUCKET}/large-{len(waiting)}", len(body))
             wire.socket.sendall(body)
-            wire.socket.settimeout(0.02)
+            wire.socket.settimeout(0.003)
             waiting.append(wire)
             try:
                 status, refused, document = wire.answer()
