@@ -82,8 +82,10 @@ class LmdbSnapshot:
 def _begin_again(environment: lmdb.Environment, row: bytes) -> tuple[lmdb.Transaction[bytes], bytes | None]:
     """A new read transaction, and what it says, after one that found a page of the wrong type.
 
-    LMDB 1.0 begins one in some 500,000, beside commits and on a machine with more to do than cores, with pages that are
-    being used again; LMDB 0.9 does not. The next one is sound. Raises lmdb.CorruptedError where the index is damaged.
+    Beside commits, and on a machine with far more to do than cores, LMDB 1.0 alone begins one in some 500,000 so (seen
+    with six readers in as many processes; why is not known). The next one is sound. What commits give up is not used
+    again before the next checkpoint (``index_log``), so pages that a reader may still see are rarely written at all.
+    Raises lmdb.CorruptedError where the index is damaged.
     """
     for attempt in range(_ATTEMPTS):
         transaction = environment.begin()
