@@ -83,7 +83,6 @@ REFUSED = {
     "LF before the method": b"\nGET / HTTP/1.1\r\n" + HOST + b"\r\n",
     "CR before the method": b"\rGET / HTTP/1.1\r\n" + HOST + b"\r\n",
     "LF after an empty line": b"\r\n\nGET / HTTP/1.1\r\n" + HOST + b"\r\n",
-    "two empty lines": b"\r\n\r\nGET / HTTP/1.1\r\n" + HOST + b"\r\n",
     "two blanks": b"GET  / HTTP/1.1\r\n" + HOST + b"\r\n",
     "blank after the version": b"GET / HTTP/1.1 \r\n" + HOST + b"\r\n",
     "no Host": b"GET / HTTP/1.1\r\n\r\n",

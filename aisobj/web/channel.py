@@ -32,7 +32,7 @@ from aisobj.web.admission import Entry
 from aisobj.web.body import NO_BODY, RequestBody
 from aisobj.web.framing import ChunkedFraming, LengthFraming
 from aisobj.web.head import Head, check_beginning, parse_head
-from aisobj.web.pace import ReadingPace
+from aisobj.web.pace import ReadingPace, SendingPace
 from aisobj.web.request import Request
 from aisobj.web.transport import BlockSource, BufferedOutput, Output, TCPOutput
 
@@ -76,8 +76,7 @@ class Channel(Protocol):
         self._dropped = 0  # bytes, while closing
         self._handshaken = True
         self._deadline = math.inf
-        self._received = 0  # bytes of bodies since the last sweep
-        self._credit = 0.0  # seconds that the client may be silent in a body
+        self._sending = SendingPace(site.limits)
         self._reading = ReadingPace(site.limits)
 
     # IProtocol, IHandshakeListener, IHalfCloseableProtocol
@@ -119,7 +118,7 @@ class Channel(Protocol):
             return
         self._buffer = self._buffer + data if self._buffer else data
         if self._body is not None:
-            self._received += len(data)
+            self._sending.received += len(data)
             self._body.expect_continue = False  # it did not wait
         self.advance()
 
@@ -225,8 +224,7 @@ class Channel(Protocol):
 
     def _begin_body(self, body: RequestBody) -> None:
         self._body = body
-        self._received = 0
-        self._credit = self.site.limits.body_grace_seconds
+        self._sending = SendingPace(self.site.limits)
         if self._buffer:
             body.expect_continue = False
 
@@ -440,17 +438,10 @@ class Channel(Protocol):
             self.site.count_closed("response")
             self.abort()
             return
-        if self._body is not None and self._request is not None:
-            self._check_body_rate(self._body, since)
-
-    def _check_body_rate(self, body: RequestBody, since: float) -> None:
-        """Bytes earn time; silence costs it, but only while it is the client we wait for."""
-        limits = self.site.limits
-        received, self._received = self._received, 0
-        self._credit = min(limits.body_grace_seconds, self._credit + received / limits.body_rate)
-        if body.wants_data and not self._buffer:
-            self._credit -= since
-            if self._credit < 0:
+        body = self._body
+        if body is not None and self._request is not None:
+            waiting = body.wants_data and not self._buffer
+            if not self._sending.check(waiting, since, self.site.limits):
                 self.site.count_closed("body")
                 body.fail(Failure(S3Error("RequestTimeout", close=True)))
 

@@ -1,9 +1,34 @@
-"""Whether a client reads what it asked for."""
+"""Whether a client sends what it announced, and reads what it asked for."""
 
 from __future__ import annotations
 
 from aisobj.web.limits import Limits
 from aisobj.web.transport import Output
+
+
+class SendingPace:
+    """Of one body. Bytes earn time; silence costs it, but only while it is the client we wait for.
+
+    :ivar received: bytes since the last ``check``.
+    """
+
+    __slots__ = ("_credit", "received")
+
+    def __init__(self, limits: Limits) -> None:
+        self.received = 0
+        self._credit = limits.body_grace_seconds  # seconds that the client may be silent
+
+    def check(self, waiting: bool, since: float, limits: Limits) -> bool:
+        """False: it took too long. Called each ``sweep_seconds``.
+
+        :param waiting: whether we wait for the client.
+        :param since: how long ago the last time was, seconds.
+        """
+        received, self.received = self.received, 0
+        self._credit = min(limits.body_grace_seconds, self._credit + received / limits.body_rate)
+        if waiting:
+            self._credit -= since
+        return self._credit >= 0 or not waiting
 
 
 class ReadingPace:
