@@ -8,7 +8,7 @@ from pathlib import Path
 import lmdb
 
 from aisobj.errors import FormatError, StorageError
-from aisobj.storage.lmdb_env import MAP_SIZE, MAX_READERS, row_prefix
+from aisobj.storage.lmdb_env import MAP_SIZE, MAX_READERS, begin_reading, row_prefix
 from aisobj.storage.lmdb_index import LmdbSnapshot
 
 
@@ -74,7 +74,7 @@ class IndexReader:
         """The names of all partitions that have rows, in order; each looked up when it is asked for."""
         start = b"\0"
         while True:
-            with self.environment.begin() as transaction, transaction.cursor() as cursor:
+            with begin_reading(self.environment) as transaction, transaction.cursor() as cursor:
                 if not cursor.set_range(start):
                     return
                 row_key: bytes = cursor.key()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -17,13 +16,11 @@ from aisobj.storage.index_client import IIndexReactor, ProcessWriter, StartWrite
 from aisobj.storage.index_protocol import MAX_KEY, MAX_PARTITION, prepare_commit
 from aisobj.storage.index_recovery import Migrate, recover
 from aisobj.storage.interfaces import CommitResult, Expectations, IIndex, ISnapshot
-from aisobj.storage.lmdb_env import MAP_SIZE, open_environment, row_prefix
+from aisobj.storage.lmdb_env import MAP_SIZE, begin_reading, open_environment, row_prefix
 
 _FIRST_BATCH = 16
 #: of a key in LMDB: a partition's name behind its length, and a row's key
 _LONGEST = 1 + MAX_PARTITION + MAX_KEY
-#: How often a read is tried again that met a page of the wrong type.
-_ATTEMPTS = 3
 
 _Row = tuple[bytes, bytes]
 
@@ -32,30 +29,20 @@ _Row = tuple[bytes, bytes]
 class LmdbSnapshot:
     """A read transaction. While it is open LMDB reuses no page that was freed since."""
 
-    __slots__ = ("_cursor", "_environment", "_prefix", "_transaction")
+    __slots__ = ("_cursor", "_prefix", "_transaction")
 
     def __init__(self, environment: lmdb.Environment, partition: bytes) -> None:
         self._prefix = row_prefix(partition)
-        self._environment: lmdb.Environment | None = environment  # until something was read
-        self._transaction = environment.begin()
+        self._transaction = begin_reading(environment)
         self._cursor: lmdb.Cursor | None = None
 
     def turn_to(self, partition: bytes) -> None:
         self._prefix = row_prefix(partition)
 
     def get(self, key: bytes) -> bytes | None:
-        environment, self._environment = self._environment, None
-        try:
-            return self._transaction.get(self._prefix + key)
-        except lmdb.CorruptedError:
-            if environment is None:  # what was read already belongs together with what comes
-                raise
-            self._transaction.abort()
-            self._transaction, value = _begin_again(environment, self._prefix + key)
-            return value
+        return self._transaction.get(self._prefix + key)
 
     def scan(self, after: bytes, prefix: bytes, limit: int, lead: bytes = b"") -> list[tuple[bytes, bytes]]:
-        self._environment = None
         cursor: Any = self._cursor  # a cast of each row is a call for each group
         if cursor is None:
             cursor = self._cursor = self._transaction.cursor()
@@ -77,25 +64,6 @@ class LmdbSnapshot:
 
     def close(self) -> None:
         self._transaction.abort()
-
-
-def _begin_again(environment: lmdb.Environment, row: bytes) -> tuple[lmdb.Transaction[bytes], bytes | None]:
-    """A new read transaction, and what it says, after one that found a page of the wrong type.
-
-    Beside commits, and on a machine with far more to do than cores, LMDB 1.0 alone begins one in some 500,000 so (seen
-    with six readers in as many processes; why is not known). The next one is sound. What commits give up is not used
-    again before the next checkpoint (``index_log``), so pages that a reader may still see are rarely written at all.
-    Raises lmdb.CorruptedError where the index is damaged.
-    """
-    for attempt in range(_ATTEMPTS):
-        transaction = environment.begin()
-        try:
-            return transaction, transaction.get(row)
-        except lmdb.CorruptedError:
-            transaction.abort()
-            if attempt == _ATTEMPTS - 1:
-                raise
-    raise AssertionError
 
 
 def _read(cursor: lmdb.Cursor, within: bytes, cut: int, limit: int) -> list[tuple[bytes, bytes]]:
@@ -187,13 +155,7 @@ class LmdbIndex:
 
     def get(self, partition: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
         prefix = row_prefix(partition)
-        for _ in range(_ATTEMPTS):
-            with suppress(lmdb.CorruptedError):  # see _begin_again
-                return self._get(prefix, keys)
-        return self._get(prefix, keys)
-
-    def _get(self, prefix: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
-        transaction = self._environment.begin()
+        transaction = begin_reading(self._environment)
         try:
             get = transaction.get
             return [get(prefix + key) for key in keys]
