@@ -126,7 +126,7 @@ def run(
     """What cannot be, and what was measured. It ends with the first history that cannot be.
 
     :param seconds: no history begins later than this.
-    :param sabotage: one of ``reliability.forking``.
+    :param sabotage: one of ``reliability.sabotage``.
     """
     began = time.monotonic()
     clock = Clock(home / "clock")

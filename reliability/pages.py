@@ -27,7 +27,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from reliability import forking
+from reliability import sabotage
 from reliability.program import Program, Verdict
 from reliability.server import BUCKET, Forker, Hang, Server, environment, serving
 
@@ -174,7 +174,7 @@ def main() -> None:
         "--unverified", action="store_true", help="of a server that verifies nothing: must be found out"
     )
     with program.running() as (options, home), Forker() as forker:
-        more = [forking.VERIFY_NOTHING] if options.unverified else []
+        more = [sabotage.VERIFY_NOTHING] if options.unverified else []
         program.report(run(forker, home, options.seed, options.damages, *more))
 
 

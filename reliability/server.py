@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 import aisobj
-from reliability import forking
+from reliability import forking, sabotage
 
 START_SECONDS = 60.0  #: a hang
 BUCKET = "bucket"
@@ -45,7 +45,7 @@ def environment() -> dict[str, str]:
 
 def small_log(workers: int) -> tuple[str, ...]:
     """The option that makes an index do a checkpoint every few commits, where a server knows it."""
-    return (forking.SMALL_LOG,) if workers > 1 else ()
+    return (sabotage.SMALL_LOG,) if workers > 1 else ()
 
 
 class Forker:
@@ -87,7 +87,7 @@ class Server:
     """``start`` it, ``stop`` or ``kill`` it, any number of times on the same data.
 
     :param home: a directory of its own: working directory, log, and the data, if they have no other place.
-    :param options: further ones of twistd's, or one of ``reliability.forking``.
+    :param options: further ones of twistd's, or one of ``reliability.sabotage``.
     :ivar port: where it listens. :ivar ready_seconds: what its last start took.
     """
 

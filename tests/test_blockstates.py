@@ -9,8 +9,8 @@ import pytest
 
 from reliability.blockstates import missing, run
 from reliability.filesystems import KINDS
-from reliability.forking import SKIP_RECOVERY
 from reliability.program import fresh_seed
+from reliability.sabotage import SKIP_RECOVERY
 from reliability.server import Forker
 
 STATES = int(os.environ.get("BLOCK_STATES", "30")) // len(KINDS)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from reliability.crash import Crasher, make_clients, run
-from reliability.forking import ACKNOWLEDGE_EARLY
 from reliability.load import BLIND, Torn, make_content, version_of
 from reliability.program import fresh_seed
+from reliability.sabotage import ACKNOWLEDGE_EARLY
 from reliability.server import Forker, Server, serving
 
 CYCLES = int(os.environ.get("CRASH_CYCLES", "300"))

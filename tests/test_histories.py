@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from reliability.clock import Clock
-from reliability.forking import ACKNOWLEDGE_EARLY, RACY_CONDITIONS, STALE_READS
 from reliability.histories import CLIENTS, OPERATIONS, run
 from reliability.program import fresh_seed
+from reliability.sabotage import ACKNOWLEDGE_EARLY, RACY_CONDITIONS, STALE_READS
 from reliability.server import Forker, Server, serving
 
 HISTORIES = int(os.environ.get("HISTORIES", "30"))

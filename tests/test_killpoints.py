@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from reliability import tracing
-from reliability.forking import ACKNOWLEDGE_EARLY
 from reliability.killpoints import run
 from reliability.program import fresh_seed
+from reliability.sabotage import ACKNOWLEDGE_EARLY
 from reliability.server import Forker
 
 SAMPLE = int(os.environ.get("KILL_POINTS", "25"))

@@ -11,8 +11,8 @@ import pytest
 
 from reliability import filesystems, tracing
 from reliability.faults import fill, run
-from reliability.forking import IGNORE_FAULTS
 from reliability.program import fresh_seed
+from reliability.sabotage import IGNORE_FAULTS
 from reliability.server import Forker
 
 SAMPLE = int(os.environ.get("FAULTS", "30"))

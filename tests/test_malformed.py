@@ -9,10 +9,10 @@ from random import Random
 
 import pytest
 
-from reliability.forking import LEAK, TRUST_CLIENTS, WAIT_FOR_EVER
 from reliability.malformed import judge, run
 from reliability.mangling import mangled
 from reliability.program import fresh_seed
+from reliability.sabotage import LEAK, TRUST_CLIENTS, WAIT_FOR_EVER
 from reliability.server import Forker
 
 REQUESTS = int(os.environ.get("MALFORMED", "12000"))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from reliability import tracing
-from reliability.forking import SKIP_DIRECTORY_SYNC
 from reliability.order import run
+from reliability.sabotage import SKIP_DIRECTORY_SYNC
 from reliability.server import Forker
 
 pytestmark = pytest.mark.skipif(bool(tracing.missing()), reason=f"cannot trace: {tracing.missing()}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from reliability.forking import VERIFY_NOTHING
 from reliability.pages import run
 from reliability.program import fresh_seed
+from reliability.sabotage import VERIFY_NOTHING
 from reliability.server import Forker
 
 DAMAGES = int(os.environ.get("PAGES", "8"))

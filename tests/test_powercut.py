@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from reliability.filesystems import KINDS, missing
-from reliability.forking import SKIP_DIRECTORY_SYNC
 from reliability.load import LARGE
 from reliability.powercut import run
 from reliability.program import fresh_seed
+from reliability.sabotage import SKIP_DIRECTORY_SYNC
 from reliability.server import Forker
 
 CUTS = int(os.environ.get("POWER_CUTS", "100")) // len(KINDS)

@@ -17,7 +17,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from s3_machine import S3Machine
 from server import ServerProcess, running
 
-from reliability.forking import FORGET_GROUPS
+from reliability.sabotage import FORGET_GROUPS
 from reliability.server import Forker, Server, serving
 
 #: Sequences of up to STEPS requests; for a long run, thousands.

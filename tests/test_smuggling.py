@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reliability.forking import SMUGGLE
 from reliability.program import fresh_seed
+from reliability.sabotage import SMUGGLE
 from reliability.server import Forker
 from reliability.smuggling import missing, run
 

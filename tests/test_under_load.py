@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from server import ServerProcess
 
-from reliability import aborts, drain, forking, slow, transfers
+from reliability import aborts, drain, sabotage, slow, transfers
 from reliability.program import fresh_seed
 from reliability.server import BUCKET, Forker, Server, serving
 from reliability.wire import MIB, Wire
@@ -41,9 +41,9 @@ def forker() -> Iterator[Forker]:
 ATTACKS: dict[str, dict[str, Any]] = {
     "head": {"kind": "head", "seconds": 40},
     "body": {"kind": "body", "seconds": 40},
-    "read": {"kind": "read", "seconds": 34, "options": (forking.IMPATIENT,)},
+    "read": {"kind": "read", "seconds": 34, "options": (sabotage.IMPATIENT,)},
     "one address": {"kind": "body", "seconds": 15, "options": ("--max-connections-per-address", "20")},
-    "no time-outs": {"kind": "head", "seconds": 34, "shed": 28, "options": (forking.NO_TIME_OUTS,)},
+    "no time-outs": {"kind": "head", "seconds": 34, "shed": 28, "options": (sabotage.NO_TIME_OUTS,)},
 }
 
 
@@ -96,7 +96,7 @@ def test_memory_is_bounded_by_connections(forker: Forker, tmp_path: Path) -> Non
 
 def test_a_server_that_reads_more_than_it_can_write_is_found_out(forker: Forker, tmp_path: Path) -> None:
     faults, measured = transfers.run(
-        forker, tmp_path, uploads=8, downloads=0, size=48 * MIB, workers=1, options=(forking.NO_BACK_PRESSURE,)
+        forker, tmp_path, uploads=8, downloads=0, size=48 * MIB, workers=1, options=(sabotage.NO_BACK_PRESSURE,)
     )
     assert any("a worker took" in fault for fault in faults), measured
 
@@ -135,7 +135,7 @@ def test_the_end_fails_nothing_in_flight(forker: Forker, tmp_path: Path) -> None
 
 
 def test_an_end_that_cuts_is_found_out(forker: Forker, tmp_path: Path) -> None:
-    faults, _ = drain.run(forker, tmp_path, requests=10, workers=1, rounds=1, options=(forking.NO_DRAIN,))
+    faults, _ = drain.run(forker, tmp_path, requests=10, workers=1, rounds=1, options=(sabotage.NO_DRAIN,))
     assert any("load failed" in fault for fault in faults)
 
 
@@ -155,12 +155,12 @@ def test_a_restart_with_a_port_of_its_own_is_found_out(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_pool_is_503(forker: Forker, tmp_path: Path) -> None:
-    server = Server(forker, tmp_path / "server", forking.STUCK_DISK)
+    server = Server(forker, tmp_path / "server", sabotage.STUCK_DISK)
     body = b"x" * 100_000  # too long for the index
     with serving(server):
         server.start().make_bucket()
         assert server.ask("PUT", f"/s3/{BUCKET}/small", b"small")[0] == 200
-        stuck = server.home / forking.STUCK
+        stuck = server.home / sabotage.STUCK
         stuck.touch()
         waiting: list[Wire] = []
         refused: dict[str, str] = {}
