@@ -393,7 +393,8 @@ class Terminal:
     def __init__(self, ais: Ais, *arguments: str) -> None:
         self._master, slave = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "aisobj.cli", *arguments],
+            # What a shell runs in the background ignores ^C, and so does everything that is begun there.
+            ["env", "--default-signal=INT", sys.executable, "-m", "aisobj.cli", *arguments],
             cwd=ais.home,
             env=ais.env | {"TERM": "xterm"},
             stdin=slave,
