@@ -73,7 +73,8 @@ def _check_reading(head: Head, data: bytes) -> None:
 
 def _written(head: Head) -> bytes:
     lines = [b"%b %b HTTP/1.%d" % (head.method, head.target, head.http11)]
-    lines += [name + b": " + value for name, value in head.headers]
+    # No blank after the colon, as that of an input may have none, and it may be as long as a head can be.
+    lines += [name + b":" + value for name, value in head.headers]
     return b"\r\n".join(lines) + _END
 
 
