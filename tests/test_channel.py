@@ -88,6 +88,7 @@ REFUSED = {
     "no Host": b"GET / HTTP/1.1\r\n\r\n",
     "two Hosts": with_headers(b"Host: x"),
     "two Hosts on 1.0": b"GET / HTTP/1.0\r\n" + HOST + HOST + b"\r\n",
+    "LF within the target": b"GET /\nX:/ HTTP/1.1\r\n" + HOST + b"\r\n",
     "empty Host": b"GET / HTTP/1.1\r\nHost:\r\n\r\n",
     "malformed Host": b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
     "bare LF in the request line": b"GET / HTTP/1.1\n",

@@ -29,6 +29,7 @@ _AUTHORITY: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%-]+(?::[0-9]{0,5})?|\
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?]*)(.*)", re.IGNORECASE)
 _LENGTH: Final = re.compile(rb"[0-9]{1,19}")
 
+_LF: Final = ord("\n")
 _HASH: Final = ord("#")  # a number is looked for at once, bytes after a TypeError in Python 3.11
 
 #: Methods that llhttp knows but that name no path on this server (RFC 9110 section 9.3.6, RFC 9113 section 3.4).
@@ -92,6 +93,8 @@ def parse_head(data: bytes, limits: Limits) -> Head:
     if len(line) != 3 or data[0] < 65:  # llhttp skips any CR and LF before the method, which begins with a letter
         raise refusal("The request line is malformed.")
     method, target, version = line
+    if _LF in target:  # to llhttp the end of a request line of HTTP/0.9
+        raise refusal("The request line is malformed.")
     head = Head(method, target)
     if version != b"HTTP/1.1":
         head.http11 = False
