@@ -193,7 +193,7 @@ async def test_no_time_out_comes_early_when_the_clock_is_set(jump: float) -> Non
 
     async with serving(handler) as server:
         skew = 0.0
-        server.site.seconds = lambda: server.clock.seconds() + skew
+        server.site.now = lambda: server.clock.seconds() + skew
         idle, head, body = [await server.connect(data) for data in (GET, GET[:-4], put(100) + b"abc")]
         await idle.response()
         await server.until(lambda: sink.data == b"abc" and len(server.site.connections) == 3)

@@ -102,7 +102,7 @@ class Channel(Protocol):
         self._deadline = now + (limits.handshake_seconds if self.secure else limits.head_seconds)
         if entry is Entry.TOLD:
             busy = S3Error("SlowDown", "There are too many connections.", headers={"Retry-After": "1"}, close=True)
-            self._refuse(busy, now)
+            self._refuse(busy)
         elif self.site.draining:  # it was in the queue of the port: what it may have asked is answered
             self._deadline = now + limits.arrival_seconds
 
@@ -201,11 +201,10 @@ class Channel(Protocol):
                 return False
         limits = self.site.limits
         end = data.find(b"\r\n\r\n") + 4
-        now = self.site.seconds()
         try:
             if end < 4:
                 check_beginning(data, limits)
-                self._deadline = min(self._deadline, now + limits.head_seconds)
+                self._deadline = min(self._deadline, self.site.seconds() + limits.head_seconds)
                 return False
             if end == len(data):
                 self._buffer = b""
@@ -213,10 +212,10 @@ class Channel(Protocol):
                 data, self._buffer = data[:end], data[end:]
             head = parse_head(data, limits)
         except S3Error as error:
-            self._refuse(error, now)
+            self._refuse(error)
             return False
         self._deadline = math.inf
-        request = self._request = Request(self, head, now)
+        request = self._request = Request(self, head, self.site.now())
         if head.length != 0:
             self._begin_body(request.body)
         self._process(request)
@@ -245,10 +244,10 @@ class Channel(Protocol):
         self._body = None
         return piece
 
-    def _refuse(self, error: S3Error, now: float) -> None:
+    def _refuse(self, error: S3Error) -> None:
         """Answer what is no request, or none in time."""
         self._deadline = math.inf
-        request = self._request = Request(self, Head(), now)
+        request = self._request = Request(self, Head(), self.site.now())
         request.fail(error)
 
     def _process(self, request: Request) -> None:
@@ -318,7 +317,7 @@ class Channel(Protocol):
         now = self.site.seconds()
         self._deadline = now + self.site.limits.idle_seconds
         request.ended(None)
-        self.site.request_ended(request, now)
+        self.site.request_ended(request)
         if not request.keep_alive or self.site.draining:
             self._close_after_answer(now)
             return
@@ -416,16 +415,9 @@ class Channel(Protocol):
             body.fail(Failure(S3Error("IncompleteBody", close=True)))
         if request is not None:
             request.ended(reason)
-            self.site.request_ended(request, self.site.seconds())
+            self.site.request_ended(request)
 
     # Time-outs
-
-    def forgive(self, jump: float, now: float) -> None:
-        """The clock was set by so many seconds since the last ``check``: no time-out comes early for that. Whether the
-        deadline is older than that nobody knows, so it may come later, by the longest time-out at most.
-        """
-        if self._deadline != math.inf:
-            self._deadline = min(self._deadline + max(jump, 0.0), now + self.site.limits.longest)
 
     def check(self, now: float, since: float) -> None:
         """Called every ``sweep_seconds``; ``since`` is how long ago the last time was."""
@@ -455,6 +447,6 @@ class Channel(Protocol):
         elif self._buffer:
             self._buffer = b""
             self.site.count_closed("head")
-            self._refuse(S3Error("RequestTimeout", close=True), now)
+            self._refuse(S3Error("RequestTimeout", close=True))
         else:
             self._lose_connection()

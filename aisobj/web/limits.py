@@ -43,11 +43,6 @@ class Limits:
     sweep_seconds: float = 1.0  #: how often time-outs are looked at
     sweep_slice_seconds: float = 0.003  #: at a stretch: requests have their turn in between
 
-    @property
-    def longest(self) -> float:
-        """The longest time-out of a connection."""
-        return max(self.head_seconds, self.idle_seconds, self.handshake_seconds, self.linger_seconds)
-
     # S3
     user_metadata_bytes: int = 2 * KIB
     key_bytes: int = 1024

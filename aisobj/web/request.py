@@ -61,7 +61,7 @@ class Request:
     :ivar header: name in lower case -> the first value of that header, or None.
     :ivar has_none_of: names in lower case -> whether there is no such header.
     :ivar request_id: 16 upper-case hexadecimal digits.
-    :ivar started: seconds of the site's clock when the head was complete.
+    :ivar started: seconds since the epoch when the head was complete.
     :ivar status: of the response, 0 until its head is sent.
     :ivar finished: the response is complete, or never will be.
     :ivar gone: the client went away, or the connection was aborted, before the response was complete; whatever is

@@ -22,9 +22,6 @@ from aisobj.web.outbox import Outbox
 from aisobj.web.request import Request
 from aisobj.web.transport import HeldBlocks
 
-#: What the clock must have been set by, seconds, to be noticed.
-_JUMP = 0.05
-
 Observer = Callable[[Request, int, float], None]
 
 
@@ -63,11 +60,12 @@ class Site(Factory):
         self.outbox = Outbox(clock)
         self.held_blocks = HeldBlocks(self.limits.held_blocks)
         self.draining = False
-        self.seconds: Callable[[], float] = now or clock.seconds
+        self.seconds: Callable[[], float] = clock.seconds
+        self.now: Callable[[], float] = now or clock.seconds
         self._admission = Admission(self.limits, clock.seconds, self.count_closed)
         self.connections = self._admission.connections
         self._sweep_call: IDelayedCall | None = None
-        self._swept = self._swept_at = 0.0  # by the clock, and since the epoch
+        self._swept = 0.0
         self._emptied: Deferred[None] | None = None
         self._second = -1
         self._common_headers = b""
@@ -86,7 +84,7 @@ class Site(Factory):
 
     def common_headers(self) -> bytes:
         """Date and Server, formatted once per second."""
-        now = self.seconds()
+        now = self.now()
         if int(now) != self._second:
             self._second = int(now)
             date = datetimeToString(now)
@@ -133,7 +131,7 @@ class Site(Factory):
         """A new connection, and whether there is room for it."""
         entry = self._admission.enter(channel)
         if self._sweep_call is None and entry is not Entry.CUT:
-            self._swept, self._swept_at = self.clock.seconds(), self.seconds()
+            self._swept = self.seconds()
             self._sweep_call = self.clock.callLater(self.limits.sweep_seconds, self._sweep)
         return entry
 
@@ -145,8 +143,9 @@ class Site(Factory):
         self._admission.leave(channel)
         self._check_emptied()
 
-    def request_ended(self, request: Request, now: float) -> None:
+    def request_ended(self, request: Request) -> None:
         """One line, one metric."""
+        now = self.now()
         seconds = now - request.started
         if seconds < 0.0:  # noqa: PLR1730 (max costs twice as much); the clock was set back meanwhile
             seconds = 0.0
@@ -160,23 +159,17 @@ class Site(Factory):
 
     def _sweep(self) -> None:
         """Look at every time-out: one call for all connections instead of two or three for each request."""
-        now, counted = self.seconds(), self.clock.seconds()
-        since, jump = max(0.0, counted - self._swept), now - self._swept_at
-        jump -= since
-        self._swept, self._swept_at = counted, now
-        channels = list(self.connections)
-        if abs(jump) > _JUMP:
-            for channel in channels:
-                channel.forgive(jump, now)
-        self._sweep_some(iter(channels), now, since)
+        now = self.seconds()
+        since, self._swept = max(0.0, now - self._swept), now
+        self._sweep_some(iter(list(self.connections)), now, since)
 
     def _sweep_some(self, channels: Iterator[Channel], now: float, since: float) -> None:
         """Thousands whose time is up at the same moment take longer than a request should have to wait."""
         self._sweep_call = None
-        enough = self.clock.seconds() + self.limits.sweep_slice_seconds
+        enough = self.seconds() + self.limits.sweep_slice_seconds
         for channel in channels:
             channel.check(now, since)
-            if self.clock.seconds() > enough:
+            if self.seconds() > enough:
                 self._sweep_call = self.clock.callLater(0, self._sweep_some, channels, now, since)
                 return
         if self.connections:
