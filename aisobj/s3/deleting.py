@@ -14,6 +14,7 @@ from aisobj.protocol import names, xml
 from aisobj.protocol.conditions import WritePrecondition
 from aisobj.s3.call import Call
 from aisobj.s3.versions import is_current, version_headers
+from aisobj.storage.objects import any_current
 from aisobj.web.rendering import as_s3_error
 from aisobj.web.upload import read_document
 
@@ -40,17 +41,13 @@ async def _delete_object(call: Call) -> None:
     version_id = call.query.get("versionId")
     match = call.text_header("if-match")
     if version_id is None and match is None:  # the deletion itself finds the bucket, or that there is none
-        await call.store.objects.delete(call.bucket_name, call.key, _whatever_is_there)
+        await call.store.objects.delete(call.bucket_name, call.key, any_current)
         call.send_empty(204)
         return
     bucket = call.bucket()
     precondition = WritePrecondition.parse(lambda name: match if name == "if-match" else None)
     await _delete(call, bucket, xml.DeleteKey(call.key, version_id), precondition)
     call.send_empty(204, *version_headers(bucket, version_id))
-
-
-def _whatever_is_there(current: ObjectRecord | None) -> None:
-    """A deletion without conditions."""
 
 
 async def delete_objects(call: Call) -> None:

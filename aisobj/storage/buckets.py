@@ -84,7 +84,7 @@ class Buckets:
             naming.expect_row(name_key, None)
             row = records.encode(BucketName(bucket_id, created, owner))
             naming.put[name_key] = row
-            named = await engine.commit_or_find(naming, name_key, lambda found: found == row)
+            named = await engine.commit_or_find(naming, name_key)
             return bucket if named else None
 
         return await engine.retry(name, attempt)
@@ -162,7 +162,7 @@ class Buckets:
         changes.expect[keys.BUCKET] = row
         new_row = records.encode(changed)
         changes.put[keys.BUCKET] = new_row
-        done = await self._engine.commit_or_find(changes, keys.BUCKET, lambda found: found == new_row)
+        done = await self._engine.commit_or_find(changes, keys.BUCKET)
         return new_row if done else None
 
     async def _mark_deleted(self, bucket: Bucket, row: bytes) -> bool | None:

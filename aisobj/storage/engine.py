@@ -214,20 +214,25 @@ class Engine:
         """
         if self.read_only:
             raise S3Error("ServiceUnavailable")
-        arguments = (changes.partition, changes.expect, changes.put, changes.delete, changes.add, changes.found)
         try:
             try:
-                result = await self.index.commit(*arguments)
+                result = await self._send(changes)
             except StoreFull:
                 # Deleting needs pages too: LMDB never overwrites what a reader may see.
                 if not (changes.frees and self._ballast.give_up()):
                     raise
-                result = await self.index.commit(*arguments)
+                result = await self._send(changes)
         except StoreFull as error:
             raise slow_down(error) from error
         except StoreReadOnly as error:
             raise S3Error("ServiceUnavailable") from error
         return result is _OK
+
+    def _send(self, changes: Changes) -> Deferred[CommitResult]:
+        committed: Deferred[CommitResult] = self.index.commit(
+            changes.partition, changes.expect, changes.put, changes.delete, changes.add, changes.found
+        )
+        return committed
 
     async def catch_up(self, partition: bytes) -> None:
         """Wait until every commit that had been sent before is there or never will be: also those of a worker that has
@@ -236,7 +241,7 @@ class Engine:
         if self.read_only:
             return  # nothing more is written
         try:
-            await self.index.commit(partition, {}, {}, [], {})
+            await self._send(Changes(partition))
         except StorageError as error:  # the writer has died, and those commits with it
             _log.info("nothing more is written by the index writer before: {error}", error=error)
 
@@ -262,40 +267,35 @@ class Engine:
                 self._lines.pop(contended, None)
         raise S3Error("SlowDown", "Too many writers contend for this key.", headers=RETRY_AFTER)
 
-    async def commit_or_find(self, changes: Changes, key: bytes, mine: Callable[[bytes | None], bool]) -> bool:
-        """:meth:`commit`; where nobody knows how it ended, look whether row ``key`` is what this commit wrote.
+    async def commit_or_find(self, changes: Changes, key: bytes) -> bool:
+        """:meth:`commit`; where nobody knows how it ended, look whether row ``key`` is what this commit makes it.
 
         :raises CommitUnknown: it is not; the client has to ask again.
         """
         try:
             return await self.commit(changes)
         except CommitUnknown:
-            if mine(self.index.get(changes.partition, (key,))[0]):
+            if self._is_made(changes, key):
                 return True
             raise
 
-    def commit_soon(self, changes: Changes, key: bytes, row: bytes | None) -> Deferred[bool]:
-        """:meth:`commit_or_find`, where row ``key`` is to be ``row``; no coroutine runs unless something fails."""
+    def commit_soon(self, changes: Changes, key: bytes) -> Deferred[bool]:
+        """:meth:`commit_or_find`; no coroutine runs unless something fails."""
         if self.read_only:
             return fail(S3Error("ServiceUnavailable"))
-        committed: Deferred[CommitResult] = self.index.commit(
-            changes.partition, changes.expect, changes.put, changes.delete, changes.add
-        )
-        return committed.addCallbacks(_is_ok, self._commit_failed, errbackArgs=(changes, key, row))
+        return self._send(changes).addCallbacks(_is_ok, self._commit_failed, errbackArgs=(changes, key))
 
-    def _commit_failed(self, failure: Failure, changes: Changes, key: bytes, row: bytes | None) -> Deferred[bool]:
-        async def once_more() -> bool:
-            if failure.check(CommitUnknown) is None:
-                return await self.commit(changes)  # it has not happened; this makes room, or says what is wrong
-            if self.index.get(changes.partition, (key,))[0] == row:
-                return True
-            raise failure.value or CommitUnknown
+    def _commit_failed(self, failure: Failure, changes: Changes, key: bytes) -> Deferred[bool] | bool | Failure:
+        if failure.check(CommitUnknown) is None:  # it has not happened; this makes room, or says what is wrong
+            return Deferred.fromCoroutine(self.commit(changes))
+        return self._is_made(changes, key) or failure
 
-        return Deferred.fromCoroutine(once_more())
+    def _is_made(self, changes: Changes, key: bytes) -> bool:
+        return bool(self.index.get(changes.partition, (key,))[0] == changes.put.get(key))
 
 
 def _is_ok(result: CommitResult) -> bool:
-    return result is CommitResult.OK
+    return result is _OK
 
 
 def no_such_bucket(name: str) -> S3Error:

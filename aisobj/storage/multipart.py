@@ -87,8 +87,8 @@ class Uploads:
             )
             row_key = keys.upload(key, upload.id)
             changes = _active(seen.changes)
-            changes.put[row_key] = row = records.encode(upload)
-            done = await engine.commit_or_find(changes, row_key, lambda found: found == row)
+            changes.put[row_key] = records.encode(upload)
+            done = await engine.commit_or_find(changes, row_key)
             return upload if done else None
 
         return await engine.retry(bucket.name, attempt)
@@ -149,7 +149,7 @@ class Uploads:
                 old = records.decode(Part, old_row)
                 changes.discard_blobs(engine.ids.time(), version, blob_ids(Body(old.extents)))
             changes.own_blobs(upload.id, blob_ids(Body(extents)))
-            return part if await engine.commit_or_find(changes, row_key, lambda found: found == row) else None
+            return part if await engine.commit_or_find(changes, row_key) else None
 
         try:
             await engine.retry(upload.id, attempt)
@@ -228,7 +228,7 @@ class Uploads:
             changes.expect_row(_parts_counter(read.upload.id), read.counter)
             changes.delete += _upload_rows(key, read.upload, read.parts)
             changes.discard_blobs(engine.ids.time(), read.upload.id, _blobs_of(read.parts.values()))
-            return True if await engine.commit_or_find(changes, row_key, lambda found: found is None) else None
+            return True if await engine.commit_or_find(changes, row_key) else None
 
         await engine.retry((bucket.name, key), attempt)
 

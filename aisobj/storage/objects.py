@@ -77,6 +77,10 @@ class NewBody(msgspec.Struct, frozen=True, gc=False):
 Check = Callable[[ObjectRecord | None], None]
 
 
+def any_current(current: ObjectRecord | None) -> None:
+    """A :data:`Check` that refuses nothing."""
+
+
 class Objects:
     """Every operation on objects. S3Error is for the client; a StorageError, as CorruptData, makes a 500."""
 
@@ -217,8 +221,7 @@ class Objects:
             return Deferred.fromCoroutine(self.put(name, key, body, attributes, WritePrecondition.none))
 
         record = self._replace_seen(seen, key, _new_body(body), attributes)
-        row_key = keys.OBJECT + key
-        return self._engine.commit_soon(seen.changes, row_key, seen.changes.put[row_key]).addCallback(done)
+        return self._engine.commit_soon(seen.changes, keys.OBJECT + key).addCallback(done)
 
     async def replace(
         self, name: str, key: bytes, attributes: Attributes, check: Check, new: NewBody
@@ -248,8 +251,7 @@ class Objects:
             seen.snapshot.close()
         changes = seen.changes
         also(changes)
-        row = changes.put[keys.OBJECT + key]
-        if not await engine.commit_or_find(changes, keys.OBJECT + key, lambda found: found == row):
+        if not await engine.commit_or_find(changes, keys.OBJECT + key):
             return None
         if new.body is not None:
             engine.blobs.settle(blob_ids(new.body))
@@ -259,7 +261,7 @@ class Objects:
         """:meth:`delete` without conditions; None: that has to wait before it can begin. Raises NoSuchBucket."""
 
         def done(ok: bool) -> object:
-            return None if ok else Deferred.fromCoroutine(self.delete(name, key, lambda current: None))
+            return None if ok else Deferred.fromCoroutine(self.delete(name, key, any_current))
 
         seen = self.see(name, key)
         if seen is None:
@@ -270,7 +272,7 @@ class Objects:
             self._delete_seen(seen, key, seen.current)
         finally:
             seen.snapshot.close()
-        return self._engine.commit_soon(seen.changes, keys.OBJECT + key, None).addCallback(done)
+        return self._engine.commit_soon(seen.changes, keys.OBJECT + key).addCallback(done)
 
     async def delete(self, name: str, key: bytes, check: Check) -> ObjectRecord | None:
         """Remove the object if ``check`` of it lets it; what was removed, or None where there was none.
@@ -295,7 +297,7 @@ class Objects:
                 self._delete_seen(seen, key, seen.current)
             finally:
                 seen.snapshot.close()
-            done = await engine.commit_or_find(seen.changes, keys.OBJECT + key, lambda row: row is None)
+            done = await engine.commit_or_find(seen.changes, keys.OBJECT + key)
             return (seen.current,) if done else None
 
         return (await engine.retry((name, key), attempt))[0]
@@ -326,7 +328,7 @@ class Objects:
         except BaseException:
             snapshot.close()
             raise
-        if bucket.state is not BucketState.ACTIVE:
+        if bucket.state is not _ACTIVE:
             snapshot.close()
             return None
         changes = Changes(bucket.id)
