@@ -109,7 +109,9 @@ class Listener:
         """Let nobody in any more but those who have connected already; connections go on."""
         queue = select.poll()
         queue.register(self.fileno(), select.POLLIN)
-        while self._accepting and queue.poll(0):
+        for _ in range(_BACKLOG if self._accepting else 0):
+            if not queue.poll(0):
+                break
             self._port.doRead()  # type: ignore[attr-defined]
         await maybeDeferred(self._port.stopListening)
 

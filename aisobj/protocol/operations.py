@@ -258,10 +258,11 @@ _SIGV2 = frozenset({"AWSAccessKeyId", "Signature", "Expires", "content-type", "c
 _looks_like_sub_resource = re.compile(r"[A-Za-z][A-Za-z-]*").fullmatch
 
 
-def plain(level: Level) -> Mapping[bytes, Operation]:
-    """Method -> the implemented operation of a request that has nothing in its query; none that a header can change."""
-    methods = _BY_LEVEL[level][""].items()
-    return {method: each for method, each in methods if each.implemented and each.name not in _COPIES}
+#: level -> method -> the implemented operation of a request that has nothing in its query, and that no header changes.
+PLAIN: Mapping[Level, Mapping[bytes, Operation]] = {
+    level: {method: each for method, each in tables[""].items() if each.implemented and each.name not in _COPIES}
+    for level, tables in _BY_LEVEL.items()
+}
 
 
 def find(level: Level, method: bytes, query: Query, header: HeaderGetter) -> Operation:

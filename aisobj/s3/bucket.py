@@ -10,7 +10,7 @@ from aisobj.model import BucketProps, VersioningStatus
 from aisobj.protocol import xml
 from aisobj.protocol.listing import Slices
 from aisobj.protocol.listparams import ListParams, UploadsParams
-from aisobj.protocol.operations import Level, plain
+from aisobj.protocol.operations import Level
 from aisobj.s3.call import DEFAULT_REGION, Call, Context, S3Resource
 from aisobj.s3.deleting import delete_objects
 from aisobj.s3.object import ObjectResource
@@ -110,7 +110,6 @@ class BucketResource(S3Resource):
 
     isLeaf = False
     level = Level.BUCKET
-    plain = plain(Level.BUCKET)
     handlers = {
         "CreateBucket": create_bucket,
         "HeadBucket": head_bucket,

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from aisobj.errors import S3Error
 from aisobj.model import Bucket, BucketProps
 from aisobj.protocol import cors, names
-from aisobj.protocol.operations import Level, Operation, admit, find
+from aisobj.protocol.operations import PLAIN, Level, Operation, admit, find
 from aisobj.protocol.query import EMPTY, Query, parse_query
 from aisobj.protocol.signing import Authenticated
 from aisobj.storage.store import ObjectStore
@@ -124,7 +124,6 @@ class S3Resource(OperationResource):
     """Base of the service, a bucket and an object."""
 
     level: Level
-    plain: Mapping[bytes, Operation]  #: of the level, from ``protocol.operations.plain``
     handlers: Mapping[str, Handler]
 
     def __init__(self, context: Context, bucket_name: str = "") -> None:
@@ -139,7 +138,7 @@ class S3Resource(OperationResource):
             raise cors.preflight_refusal(request.header(b"origin"), request.header(b"access-control-request-method"))
         auth = self.context.authenticator.authenticate(request)
         query = EMPTY if auth.only_signature else parse_query(request.query)
-        operation = self.plain.get(request.method) if query is EMPTY else None
+        operation = PLAIN[self.level].get(request.method) if query is EMPTY else None
         if operation is None:
             operation = find(self.level, request.method, query, request.header)
         request.operation = operation.name

@@ -11,7 +11,7 @@ from aisobj.errors import BlobMissing, S3Error
 from aisobj.model import Attributes, Body, Bucket, ObjectRecord
 from aisobj.protocol.conditions import Outcome, ReadConditions, WritePrecondition, parse_date, parse_range, resolve
 from aisobj.protocol.metadata import parse_object_headers, response_headers, response_overrides
-from aisobj.protocol.operations import Level, plain
+from aisobj.protocol.operations import Level
 from aisobj.protocol.query import EMPTY
 from aisobj.s3 import multipart
 from aisobj.s3.answers import Headers, checksum_headers, read_headers, write_headers
@@ -212,7 +212,6 @@ class ObjectResource(S3Resource):
     """``/s3/BUCKET/KEY``: the key is opaque, so there is nothing below. One for all keys: the request has its own."""
 
     level = Level.OBJECT
-    plain = plain(Level.OBJECT)
     handlers = {
         "GetObject": get_object,
         "HeadObject": get_object,

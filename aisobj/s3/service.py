@@ -8,7 +8,7 @@ from twisted.web.resource import IResource
 
 from aisobj.protocol import xml
 from aisobj.protocol.listparams import BucketsParams
-from aisobj.protocol.operations import Level, plain
+from aisobj.protocol.operations import Level
 from aisobj.s3.bucket import BucketResource
 from aisobj.s3.call import DEFAULT_REGION, Call, Context, S3Resource
 from aisobj.web.request import Request
@@ -39,7 +39,6 @@ class ServiceResource(S3Resource):
 
     isLeaf = False
     level = Level.SERVICE
-    plain = plain(Level.SERVICE)
     handlers = {"ListBuckets": list_buckets}
 
     def __init__(self, context: Context) -> None:
