@@ -258,13 +258,6 @@ _SIGV2 = frozenset({"AWSAccessKeyId", "Signature", "Expires", "content-type", "c
 _looks_like_sub_resource = re.compile(r"[A-Za-z][A-Za-z-]*").fullmatch
 
 
-#: level -> method -> the implemented operation of a request that has nothing in its query, and that no header changes.
-PLAIN: Mapping[Level, Mapping[bytes, Operation]] = {
-    level: {method: each for method, each in tables[""].items() if each.implemented and each.name not in _COPIES}
-    for level, tables in _BY_LEVEL.items()
-}
-
-
 def find(level: Level, method: bytes, query: Query, header: HeaderGetter) -> Operation:
     """The operation that a request names, implemented or not: the label of metrics and of the access log.
 

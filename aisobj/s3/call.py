@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from aisobj.errors import S3Error
 from aisobj.model import Bucket, BucketProps
 from aisobj.protocol import cors, names
-from aisobj.protocol.operations import PLAIN, Level, Operation, admit, find
+from aisobj.protocol.operations import Level, Operation, admit, find
 from aisobj.protocol.query import EMPTY, Query, parse_query
 from aisobj.protocol.signing import Authenticated
 from aisobj.storage.store import ObjectStore
@@ -138,9 +138,7 @@ class S3Resource(OperationResource):
             raise cors.preflight_refusal(request.header(b"origin"), request.header(b"access-control-request-method"))
         auth = self.context.authenticator.authenticate(request)
         query = EMPTY if auth.only_signature else parse_query(request.query)
-        operation = PLAIN[self.level].get(request.method) if query is EMPTY else None
-        if operation is None:
-            operation = find(self.level, request.method, query, request.header)
+        operation = find(self.level, request.method, query, request.header)
         request.operation = operation.name
         if query is not EMPTY or not request.has_none_of(operation.guard.names) or not operation.implemented:
             admit(operation, query, request.header)
