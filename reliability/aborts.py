@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from reliability.program import Program
-from reliability.server import BUCKET, Forker, Server, check_data, serving
+from reliability.server import BUCKET, Forker, Server, check_data, check_log, serving
 from reliability.wire import Wire, open_files, resident
 
 CLIENTS = 8
@@ -129,8 +129,8 @@ def run(
         faults.append(f"memory grew from {memory[0] / 1e6:.1f} to {memory[-1] / 1e6:.1f} MB")
     if status != 200:
         faults.append(f"health is {status}")
-    if "Traceback" in server.log():
-        faults += ["a traceback in the server's log:", server.log()[-5000:]]
+    if tracebacks := check_log(server.log()):
+        faults += [*tracebacks, server.log()[-5000:]]
     faults += check_data(server.data)
     return faults, {
         "requests": sum(client.sent for client in clients),

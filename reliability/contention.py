@@ -11,13 +11,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
 from urllib.parse import quote
 from xml.etree import ElementTree
 
 from reliability import registers
 from reliability.linearizability import NEVER
-from reliability.load import HANG_SECONDS, NAMESPACE, Torn, make_content, version_of
+from reliability.load import HANG_SECONDS, NAMESPACE, Answer, Torn, exchange, make_content, version_of
 from reliability.registers import UNCHANGED, UNKNOWN, History, Page, Record, State, Steps
 from reliability.server import Hang
 
@@ -25,16 +24,6 @@ KEYS = [f"key-{number}" for number in range(5)]
 #: How often each is done, in relation.
 WEIGHTS = {"get": 20, "put": 18, "create": 12, "replace": 16, "delete": 10, "copy": 10, "complete": 8, "list": 10}
 LARGE = 0.1  #: of contents: more than the index takes
-
-
-class Answer(NamedTuple):
-    status: int
-    etag: str
-    body: bytes
-
-    @property
-    def code(self) -> str:
-        return ElementTree.fromstring(self.body).findtext("Code") or "" if self.status >= 300 and self.body else ""
 
 
 class Unanswered(Exception):
@@ -294,9 +283,7 @@ class Client:
         """:raises Unanswered, Down:"""
         connection = self._connect()
         try:
-            connection.request(method, f"/s3/{self._stage.bucket}/{target}", body, headers or {})
-            response = connection.getresponse()
-            answer = Answer(response.status, response.headers.get("ETag", ""), response.read())
+            answer = exchange(connection, method, f"/s3/{self._stage.bucket}/{target}", body, headers)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise Unanswered(f"{method} {target}: {type(error).__name__}: {error}", NEVER) from None

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from reliability.load import HANG_SECONDS, MIXED, Client, Trouble
 from reliability.program import Program
-from reliability.server import BUCKET, Forker, Hang, Server, check_data, kill_processes, serving, small_log
+from reliability.server import BUCKET, Forker, Hang, Server, check_data, check_log, kill_processes, serving, small_log
 
 CLIENTS = 4
 
@@ -118,8 +118,7 @@ def run(
             crasher.start()
             server.stop()
     faults = [*crasher.faults, *check_data(server.data, crashed=bool(crasher.faults))]
-    if "Traceback" in server.log():
-        faults.append("a traceback in the server's log")
+    faults += check_log(server.log())
     starts = sorted(crasher.starts)
     return faults, {
         "cycles": cycle,

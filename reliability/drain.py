@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reliability.program import Program
-from reliability.server import BUCKET, START_SECONDS, Forker, Hang, Server, environment, serving
+from reliability.server import BUCKET, START_SECONDS, Forker, Hang, Server, check_log, environment, serving
 from reliability.wire import MIB, Wire
 
 _SIZE = 3 * MIB
@@ -100,8 +100,7 @@ def run(
                     faults.append("what was put at the end is not there")
             server.stop()
     faults += outcomes.keys() - {"refused", "told", "answered"}
-    if "Traceback" in server.log():
-        faults.append("a traceback in the server's log")
+    faults += check_log(server.log())
     return faults[:20], {
         "in flight": requests * rounds,
         "workers": workers,
@@ -257,8 +256,7 @@ def run_restarts(
     finally:
         server.close()
     faults = visitors.faults[:20]
-    if "Traceback" in server.log():
-        faults.append("a traceback in the server's log")
+    faults += check_log(server.log())
     return faults, {
         "restarts": restarts,
         "workers": workers,

@@ -25,7 +25,7 @@ from reliability.filesystems import LoopFileSystem
 from reliability.killpoints import Point, Rig, choose, judge, survey
 from reliability.operations import KEY, LARGE, OPERATIONS, OTHER, SMALL, Session, State
 from reliability.program import Program, Verdict
-from reliability.server import BUCKET, Forker, Server, check_data, serving
+from reliability.server import BUCKET, Forker, Server, check_data, check_log, serving
 
 _OPENS = ("openat", "mkdir", "mkdirat")
 _WRITES = ("pwrite64", "pwritev", "pwritev2", "write", "writev", "copy_file_range")
@@ -75,8 +75,7 @@ def run(
             faults += [f"{error}: {fault}" for fault in found]
         rig.server.stop()
     faults += check_data(rig.server.data)
-    if "Traceback" in rig.server.log():
-        faults.append("a traceback in the server's log")
+    faults += check_log(rig.server.log())
     return faults, {
         "possible": len(cases),
         "tried": len(chosen),
@@ -144,8 +143,7 @@ def fill(forker: Forker, home: Path) -> Verdict:
                     faults.append(f"there is room again, and a PUT of {len(body)} bytes gets {status}")
             server.stop()
             faults += check_data(server.data)
-            if "Traceback" in server.log():
-                faults.append("a traceback in the server's log")
+            faults += check_log(server.log())
     return faults, {"full disk": "ext4", "blocks left": left, "seconds": round(seconds, 2)}
 
 

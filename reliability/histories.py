@@ -19,7 +19,7 @@ from reliability.clock import Clock
 from reliability.contention import Client, Stage
 from reliability.load import HANG_SECONDS
 from reliability.program import Program
-from reliability.server import Forker, Hang, Server, check_data, kill_processes, serving
+from reliability.server import Forker, Hang, Server, check_data, check_log, kill_processes, serving
 
 CLIENTS, WORKERS = 8, 2
 OPERATIONS = 40  #: of each client in each history
@@ -144,8 +144,7 @@ def run(
                 server.stop()
                 server.start().stop()
     faults = [*historian.faults, *check_data(server.data, crashed=bool(historian.faults))]
-    if "Traceback" in server.log():
-        faults.append("a traceback in the server's log")
+    faults += check_log(server.log())
     return faults, {
         "histories": made,
         "records": historian.operations,

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from reliability.operations import OPERATIONS, SMALL, Session, State
 from reliability.program import Program, Verdict
-from reliability.server import BUCKET, Forker, Server, check_data, serving
+from reliability.server import BUCKET, Forker, Server, check_data, check_log, serving
 from reliability.tracing import WRITES, attached, missing, processes, read_trace
 
 
@@ -166,8 +166,7 @@ def run(
             faults += judge(point, status, before, after[point.operation], rig.session.look(watched))
         rig.server.stop()
     faults += check_data(rig.server.data)
-    if "Traceback" in rig.server.log():
-        faults.append("a traceback in the server's log")
+    faults += check_log(rig.server.log())
     return faults, {
         "operations": len(operations),
         "points": len(points),

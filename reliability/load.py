@@ -57,6 +57,23 @@ class Answer(NamedTuple):
     etag: str
     body: bytes
 
+    @property
+    def code(self) -> str:
+        return ElementTree.fromstring(self.body).findtext("Code") or "" if self.status >= 300 and self.body else ""
+
+
+def exchange(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Answer:
+    """One request and its whole answer. Raises OSError, HTTPException."""
+    connection.request(method, path, body, headers or {})
+    response = connection.getresponse()
+    return Answer(response.status, response.headers.get("ETag", ""), response.read())
+
 
 class Trouble:
     """What is done to the server; said before it is done.
@@ -245,9 +262,7 @@ class Client:
         """:raises Unanswered, Unexpected:"""
         connection = self._connection
         try:
-            connection.request(method, f"/s3/{self._bucket}/{target}", body, headers or {})
-            response = connection.getresponse()
-            answer = Answer(response.status, response.headers.get("ETag", ""), response.read())
+            answer = exchange(connection, method, f"/s3/{self._bucket}/{target}", body, headers)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise Cut(f"{method} {target}: {type(error).__name__}: {error}") from None

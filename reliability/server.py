@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 import aisobj
+from benchmarks.processes import descendants
 from reliability import forking, sabotage
 
 START_SECONDS = 60.0  #: a hang
@@ -181,12 +182,7 @@ class Server:
 
     def pids(self) -> list[int]:
         """Of the server and of all its descendants."""
-        found = [self._pid]
-        for pid in found:
-            with contextlib.suppress(OSError):
-                for task in Path(f"/proc/{pid}/task").iterdir():
-                    found += map(int, (task / "children").read_text().split())
-        return found
+        return descendants(self._pid)
 
     def pids_of(self, module: str) -> list[int]:
         """Of its processes that run a module (a key of ``forking.NAMES``); oldest first."""
@@ -258,6 +254,11 @@ def await_end(pids: Iterable[int]) -> None:
 
 def _gone(descriptor: int, seconds: float) -> bool:
     return bool(select.select([descriptor], [], [], seconds)[0])
+
+
+def check_log(log: str) -> list[str]:
+    """The fault of a server's log that has a traceback."""
+    return ["a traceback in the server's log"] if "Traceback" in log else []
 
 
 def check_data(data: Path, *, crashed: bool = False) -> list[str]:

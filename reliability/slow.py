@@ -16,7 +16,7 @@ from pathlib import Path
 
 from reliability.others import Others
 from reliability.program import Program
-from reliability.server import BUCKET, Forker, Server, serving
+from reliability.server import BUCKET, Forker, Server, check_log, serving
 from reliability.wire import MIB, Peak, allow_many_files
 
 P99 = 0.020  #: seconds, of the others' GETs
@@ -118,8 +118,7 @@ def run(
         faults.append(f"{left} connections are open still in the server")
     if others.percentile(0.99) > p99:
         faults.append(f"p99 of the others' GETs: {1000 * others.percentile(0.99):.1f} ms")
-    if "Traceback" in server.log():
-        faults.append("a traceback in the server's log")
+    faults += check_log(server.log())
     return faults, {
         "kind": kind,
         "workers": workers,

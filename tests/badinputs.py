@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from s3fixtures import fresh_name
 from s3raw import Answer, Sender, User, user_of
 
@@ -233,6 +234,11 @@ class World:
     def memory(self) -> int:
         """Bytes of both servers."""
         return sum(int(server.rss()) for server in self.servers)
+
+
+@pytest.fixture(scope="module")
+def world(server: Any, signed_server: Any) -> World:
+    return World(server, signed_server)
 
 
 def temporary_files(data: Path) -> list[Path]:

@@ -12,6 +12,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent.parent))  # for the programs beside the package: benchmarks, reliability
 
 from aisapi import api
+from badinputs import world
 from fsck import check_directory
 from s3fixtures import anonymous, bucket, raw, s3, set_checksum_type, signed, signed_bucket, signed_s3, slow_connections
 from server import CREDENTIALS, ServerProcess, running
@@ -27,6 +28,7 @@ __all__ = [
     "signed_bucket",
     "signed_s3",
     "slow_connections",
+    "world",
 ]  # fixtures
 
 

@@ -18,6 +18,7 @@ import boto3
 import botocore.config
 
 import aisobj
+from benchmarks.processes import descendants
 
 #: Hang limits in seconds: far more than anything takes.
 START_SECONDS = 30.0
@@ -212,12 +213,7 @@ class ServerProcess:
 
     def pids(self) -> list[int]:
         """Of the server and of all its descendants."""
-        found = [self.pid]
-        for pid in found:
-            with contextlib.suppress(OSError):
-                for task in Path(f"/proc/{pid}/task").iterdir():
-                    found += map(int, (task / "children").read_text().split())
-        return found
+        return descendants(self.pid)
 
     def pids_of(self, module: str) -> list[int]:
         """Of its processes that run a module, e.g. ``aisobj.worker``; oldest first."""

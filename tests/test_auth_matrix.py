@@ -138,11 +138,6 @@ def violations(people: People, routes: Iterable[Route], kind: Kind, rules: dict[
 AT_HOME = {**RULES, "metrics": anyone, "-/ready": anyone}
 
 
-@pytest.fixture(scope="module")
-def world(server: Any, signed_server: Any) -> World:
-    return World(server, signed_server)
-
-
 def test_every_path_has_a_rule() -> None:
     assert set(RULES) == trees() | leaves() | {"root"}
 

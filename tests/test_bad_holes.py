@@ -23,11 +23,6 @@ row = ROWS.row
 SOURCE = Path(aisobj.__file__).parent
 
 
-@pytest.fixture(scope="module")
-def world(server: Any, signed_server: Any) -> World:
-    return World(server, signed_server)
-
-
 @pytest.mark.parametrize("name", ROWS.by_name)
 def test_hole(name: str, world: World) -> None:
     ROWS.check(name, world)

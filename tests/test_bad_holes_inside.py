@@ -23,11 +23,6 @@ ROWS = Rows()
 SOURCE = Path(aisobj.__file__).parent
 
 
-@pytest.fixture(scope="module")
-def world(server: Any, signed_server: Any) -> World:
-    return World(server, signed_server)
-
-
 def named(number: str) -> Any:
     """The test of a row has its name."""
     ROWS.ids.add(number)

@@ -24,11 +24,6 @@ ROWS = Rows()
 row = ROWS.row
 
 
-@pytest.fixture(scope="module")
-def world(server: Any, signed_server: Any) -> World:
-    return World(server, signed_server)
-
-
 @pytest.mark.parametrize("name", ROWS.by_name)
 def test_limit(name: str, world: World) -> None:
     ROWS.check(name, world)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from badinputs import BODY, Checked, Rows, World
@@ -17,11 +16,6 @@ from test_s3_conditions import slow_put
 
 ROWS = Rows()
 row = ROWS.row
-
-
-@pytest.fixture(scope="module")
-def world(server: Any, signed_server: Any) -> World:
-    return World(server, signed_server)
 
 
 @pytest.mark.parametrize("name", ROWS.by_name)

@@ -42,11 +42,6 @@ REBOUND = [
 ]
 
 
-@pytest.fixture(scope="module")
-def world(server: Any, signed_server: Any) -> World:
-    return World(server, signed_server)
-
-
 def filled(fields: list[tuple[str, str]], host: str) -> list[tuple[str, str]]:
     return [(name, value.replace("{host}", host)) for name, value in fields]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from rawhttp import GET, Server, Sink, answer_failure, code_of, hello, put, serving
+from rawhttp import GET, Client, Server, Sink, answer_failure, code_of, hello, put, serving
 from twisted.web.server import NOT_DONE_YET
 
 from aisobj.web.request import Request
@@ -108,6 +108,20 @@ async def test_a_body_must_keep_up_the_rate_after_its_grace(rate: int, lives: bo
         assert server.requests[0].finished is not lives
 
 
+async def asking_without_reading(server: Server, *, read_bytes: int, buffer_bytes: int) -> Client:
+    """A client that has sent a GET, which has come, and is paused.
+
+    :param read_bytes: that it will read at once; ``buffer_bytes``, that its kernel keeps for it.
+    """
+    client = await server.connect()
+    client.transport.bufferSize = read_bytes
+    client.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+    client.transport.pauseProducing()
+    client.send(GET)
+    await server.until(lambda: bool(server.requests))
+    return client
+
+
 @pytest.mark.parametrize("answers", [1, 400], ids=["in the kernel", "more than that"])
 @pytest_twisted.ensureDeferred
 async def test_a_client_that_reads_a_few_bytes_now_and_then_is_dropped(answers: int) -> None:
@@ -116,12 +130,7 @@ async def test_a_client_that_reads_a_few_bytes_now_and_then_is_dropped(answers: 
         return NOT_DONE_YET
 
     async with serving(handler) as server:
-        client = await server.connect()
-        client.transport.bufferSize = 32
-        client.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-        client.transport.pauseProducing()
-        client.send(GET)
-        await server.until(lambda: bool(server.requests))
+        client = await asking_without_reading(server, read_bytes=32, buffer_bytes=1)
         for _ in range(6):
             assert server.site.connections
             server.advance(9)
@@ -142,12 +151,7 @@ async def test_a_client_that_reads_slowly_but_steadily_gets_all() -> None:
         return NOT_DONE_YET
 
     async with serving(handler) as server:
-        client = await server.connect()
-        client.transport.bufferSize = 1_000_000
-        client.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 200_000)
-        client.transport.pauseProducing()
-        client.send(GET)
-        await server.until(lambda: bool(server.requests))
+        client = await asking_without_reading(server, read_bytes=1_000_000, buffer_bytes=200_000)
         (channel,) = server.site.connections
         output = channel._output
         for _ in range(20):
