@@ -7,13 +7,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from aisobj.storage.blob_format import Footer, blob_path
+from aisobj.storage.blob_format import MAX_BLOCK, Footer, blob_path
 from aisobj.storage.blob_reader import open_blob
 from aisobj.storage.files import FileSystem
 from aisobj.storage.quarantine import Quarantine
-
-#: Bytes read and verified at once. Blocks have at most 1 MiB.
-READ = 1 << 20
 
 _TOP = re.compile(r"[0-9a-f]{5}")
 _LEAF = re.compile(r"[0-9a-f]{2}")
@@ -30,7 +27,7 @@ class BlobFiles:
         self.root = str(root)
         self.fs = FileSystem()
         self.quarantine = Quarantine(root)
-        self._buffer = memoryview(bytearray(READ))
+        self._buffer = memoryview(bytearray(MAX_BLOCK))
 
     def path(self, blob_id: bytes) -> str:
         return blob_path(self.root, blob_id)
@@ -66,10 +63,7 @@ class BlobFiles:
         """All of its data, verified; a view is valid until the next one. At least one, empty for an empty blob."""
         blob = open_blob(self, blob_id)
         try:
-            footer = blob.footer
-            step = READ // footer.block * footer.block
-            for start in range(0, footer.size or 1, step):
-                yield blob.read(self._buffer[: min(step, footer.size - start)], start)
+            yield from blob.read_all(self._buffer)
         finally:
             blob.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Protocol
 
@@ -81,6 +81,17 @@ class OpenBlob:
         verify(buffer, offset // self.footer.block, self.footer)
         return buffer
 
+    def read_all(self, buffer: memoryview) -> Iterator[memoryview]:
+        """All of its data, verified, in pieces as long as ``buffer``, which they are views of: each is valid until the
+        next one. At least one, empty for an empty blob. Raises as :meth:`read`.
+
+        :param buffer: of ``MAX_BLOCK`` bytes or more.
+        """
+        size = self.footer.size
+        step = len(buffer) // self.footer.block * self.footer.block
+        for start in range(0, size or 1, step):
+            yield self.read(buffer[: min(step, size - start)], start)
+
     def is_unlinked(self) -> bool:
         """Whether closing it gives its space back, which takes a while."""
         try:
@@ -154,10 +165,8 @@ def quarantine_if_corrupt(directory: BlobPaths, blob_id: bytes) -> bool:
     try:
         blob = open_blob(directory, blob_id)
         try:
-            buffer = memoryview(bytearray(MAX_BLOCK))
-            step = MAX_BLOCK // blob.footer.block * blob.footer.block
-            for start in range(0, blob.footer.size, step):
-                blob.read(buffer[: min(step, blob.footer.size - start)], start)
+            for _ in blob.read_all(memoryview(bytearray(MAX_BLOCK))):
+                pass
         finally:
             blob.close()
     except CorruptData as error:

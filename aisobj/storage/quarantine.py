@@ -20,7 +20,7 @@ from pathlib import Path
 from xxhash import xxh3_64_hexdigest
 
 from aisobj.storage.blob_format import blob_path
-from aisobj.storage.syncing import sync_directory
+from aisobj.storage.syncing import replace_file, sync_directory
 
 NAME = "quarantine"
 BLOB = "blob"
@@ -90,15 +90,3 @@ class Quarantine:
         found = {**content, "found": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
         path = os.path.join(self.path, name + _NOTE)
         replace_file(path, json.dumps(found).encode() + b"\n")
-
-
-def replace_file(path: str, content: bytes) -> None:
-    """Write a small file so that a crash leaves the old one or the new one. Raises OSError."""
-    temporary = f"{path}.{os.getpid()}.new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, content)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.rename(temporary, path)

@@ -17,7 +17,7 @@ from aisobj.storage import keys, records
 from aisobj.storage.blob_audit import BlobFiles
 from aisobj.storage.blob_reader import quarantine_if_corrupt
 from aisobj.storage.index_reader import IndexReader
-from aisobj.storage.quarantine import replace_file
+from aisobj.storage.syncing import replace_file
 
 #: Rows of one step: 4 MiB at most, as inline bodies have up to 64 KiB.
 _PAGE = 64

@@ -1,4 +1,5 @@
-"""Making files and names durable, where the blobs' own seam (``files``) is not concerned: the index and its backups."""
+"""Making files and names durable, where the blobs' own seam (``files``) is not concerned: the index, its
+backups, and notes."""
 
 from __future__ import annotations
 
@@ -22,3 +23,15 @@ def _sync(path: Path | str, flags: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def replace_file(path: str, content: bytes) -> None:
+    """Write a small file so that a crash leaves the old one or the new one. Raises OSError."""
+    temporary = f"{path}.{os.getpid()}.new"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.rename(temporary, path)
