@@ -83,18 +83,24 @@ class _Rows:
         return found[: min(limit, self._most)]
 
 
+def _are_text(*values: bytes) -> bool:
+    try:
+        for value in values:
+            value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _read_keys(lines: list[bytes]) -> list[bytes] | None:
     keys = {line for line in lines if 0 < len(line) <= 1024 and b"\0" not in line}
-    try:
-        for key in keys:
-            key.decode()
-    except UnicodeDecodeError:
-        return None
-    return sorted(keys)
+    return sorted(keys) if _are_text(*keys) else None
 
 
 def _check_pages(data: bytes) -> tuple[Label, ...]:
     size, prefix, delimiter, marker, *lines = (data + b"\n" * 4).split(b"\n")
+    if not _are_text(prefix, delimiter, marker):
+        return ()  # Query refuses these before anybody lists
     keys = _read_keys(lines)
     max_keys = size[0] % 8 + 1 if size else 3
     if keys is None or len(keys) > 200:
