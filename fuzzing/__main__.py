@@ -44,21 +44,23 @@ def main() -> None:
             print(json.dumps(line), flush=True)
             found += len(line["crashes"])
             if options.record:
-                _record(line)
+                _record(line, options)
     sys.exit(1 if found else 0)
 
 
-def _record(line: dict[str, Any]) -> None:
+def _record(line: dict[str, Any], options: argparse.Namespace) -> None:
     shown = ("engine", "seed", "executions", "per_second")
     measured = {name.replace("_", " "): line[name] for name in shown if name in line}
     name = "fuzzing." + line["target"].replace("-", "_")
-    record(name, [], line.get("seconds", 0.0), {**measured, "crashes": len(line["crashes"])})
+    longest = [] if options.longest >= TARGETS[line["target"]].max_size else ["--longest", str(options.longest)]
+    record(name, longest, line.get("seconds", 0.0), {**measured, "crashes": len(line["crashes"])})
 
 
 def run(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """What the worker of one target reports. One that dies has found something, too."""
     command = [sys.executable, "-m", "fuzzing.worker", name, "--seed", str(options.seed)]
     command += ["--runs", str(options.runs), "--seconds", str(options.seconds)]
+    command += ["--longest", str(options.longest)]
     if options.engine:
         command += ["--engine", options.engine]
     if options.keep:

@@ -24,6 +24,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, default=0, help="inputs for each target; 0: as many as the time allows")
     parser.add_argument("--seconds", type=float, default=20.0, help="for each target at most")
     parser.add_argument("--seed", type=int, default=0, help="of all that is chosen by chance; 0: any")
+    parser.add_argument("--longest", type=int, default=1 << 20, help="bytes of an input, where a target takes more")
     parser.add_argument("--engine", choices=(ATHERIS, MUTATIONS), help="default: atheris, where it is installed")
     parser.add_argument("--first", action="store_true", help="stop at the first promise that is broken")
     parser.add_argument("--keep", action="store_true", help="add inputs that led to something new to the corpus")
@@ -53,6 +54,7 @@ class Run:
         self.engine = engine
         self.target = TARGETS[options.target]
         self.judge = Judge(self.target)
+        self.longest = min(self.target.max_size, options.longest)
         self.seeds = corpus.load(self.target.name)
         self.kept: dict[object, bytes] = {}
         self._began = time.monotonic()
@@ -115,7 +117,7 @@ def by_mutations(options: argparse.Namespace) -> dict[str, Any]:
     from fuzzing.mutate import Mutator  # noqa: PLC0415
 
     run = Run(options, MUTATIONS)
-    mutator = Mutator(run.seeds, run.target.tokens, run.target.max_size, random.Random(options.seed))
+    mutator = Mutator(run.seeds, run.target.tokens, run.longest, random.Random(options.seed))
     with run.judge.watching():
         run.begin()
         while not run.over:
@@ -150,7 +152,7 @@ def by_atheris(options: argparse.Namespace) -> None:
                 Path(home).rmdir()
                 os._exit(0)
 
-        flags = [f"-seed={options.seed}", f"-max_len={run.target.max_size}", f"-dict={words}", "-timeout=300"]
+        flags = [f"-seed={options.seed}", f"-max_len={run.longest}", f"-dict={words}", "-timeout=300"]
         flags += ["-rss_limit_mb=4096", "-verbosity=0", f"-artifact_prefix={home}/", "-len_control=20"]
         run.begin()
         atheris.Setup([sys.argv[0], *flags, str(inputs)], one)

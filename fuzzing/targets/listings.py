@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import takewhile
 
 from aisobj.model import Upload
 from aisobj.protocol.listing import finish, list_objects, list_uploads
@@ -79,8 +81,13 @@ class _Rows:
     def __call__(self, after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         self.scans += 1
         demand(limit > 0, "somebody asks for rows")
-        found = [(row, row) for row in self._rows if row > after and row.startswith(prefix)]
-        return found[: min(limit, self._most)]
+        return [(row, row) for row in _scan(self._rows, after, prefix, min(limit, self._most))]
+
+
+def _scan(rows: list[bytes], after: bytes, prefix: bytes, limit: int) -> list[bytes]:
+    """The first rows after ``after`` that begin with ``prefix``; those are next to each other."""
+    begin = max(bisect_right(rows, after), bisect_left(rows, prefix))
+    return list(takewhile(lambda row: row.startswith(prefix), rows[begin : begin + limit]))
 
 
 def _are_text(*values: bytes) -> bool:
@@ -162,12 +169,11 @@ def _check_uploads(data: bytes) -> tuple[Label, ...]:
     max_uploads = size[0] % 8 + 1 if size else 3
     if keys is None or len(keys) > 100:
         return ()
-    rows = [key + b"\0" + (at * 7919).to_bytes(16, "big") for at, key in enumerate([*keys, *keys[::2]])]
+    rows = sorted(key + b"\0" + (at * 7919).to_bytes(16, "big") for at, key in enumerate([*keys, *keys[::2]]))
     upload = Upload(bytes(16), 0, "me", "md5")
 
     def scan(after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, Upload]]:
-        found = [row for row in sorted(rows) if row > after and row.startswith(prefix)]
-        return [(row, upload) for row in found[: min(limit, 3)]]
+        return [(row, upload) for row in _scan(rows, after, prefix, min(limit, 3))]
 
     listed: list[bytes] = []
     key_marker, id_marker = b"", b""
