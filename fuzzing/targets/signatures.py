@@ -187,7 +187,7 @@ def _meaning(request: SignedRequest) -> object:
     values = {name: b" ".join(value.split()) for name, value in fields.items()}
     authorization = frozenset(
         part.strip() for part in values.pop(b"authorization", b"").removeprefix(signing.ALGORITHM).split(b",")
-    )
+    ) - {b""}
     pairs = sorted(signing.canonical_pairs(request.query))
     return request.method, signing.decode(signing.canonical_path(request.path)), pairs, values, authorization
 
