@@ -13,6 +13,7 @@ from twisted.web.resource import IResource
 
 from aisobj.heap import keep_heap
 from aisobj.listening import IListener, one_line
+from aisobj.polling import poll_quietly
 from aisobj.programs import quiet_collector
 from aisobj.storage.embedded import DataDirectory
 from aisobj.storage.store import ObjectStore
@@ -71,6 +72,7 @@ class Serving:
     async def start(self) -> None:
         """Open the store, let them in. Raises StorageError, OSError."""
         keep_heap()
+        poll_quietly(self._site.clock)
         self.store = store = await self._open_store()
         await store.start(self._alone, self._sweep)
         if self._state.phase is Phase.DRAINING:

@@ -31,6 +31,7 @@ from aisobj.programs import steady
 from aisobj.protocol.credentials import Credentials
 from aisobj.root import RootResource
 from aisobj.s3.call import Context
+from aisobj.s3.plain import PlainReads
 from aisobj.serving import Serving
 from aisobj.shared_metrics import make_directory
 from aisobj.storage.embedded import (
@@ -201,7 +202,9 @@ def make_root(
         )
     )
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
-    return RootResource(Context(store, authenticator, props, in_thread, region), state, counting, gauges)
+    context = Context(store, authenticator, props, in_thread, region)
+    site.shortcut = PlainReads(context)
+    return RootResource(context, state, counting, gauges)
 
 
 def _read_credentials(path: Path | None) -> str | None:

@@ -35,6 +35,7 @@ FLOORS = {
     "daemon": 5,
     "heap": 5,
     "open_files": 5,
+    "polling": 5,
     "options": 5,
     "serving": 5,
     "control": 5,

@@ -161,7 +161,7 @@ def verify_claim(
     lines = [b"%b:%b" % (name, b" ".join(fields.get(name, b"").split())) for name in claim.names]
     path = signing.canonical_path(request.path)
     canonical = signing.canonical_request(request.method, path, query, lines, claim.signed_headers, signed.payload)
-    if not _is_signed(canonical, claim, signed, key):
+    if not is_signed(canonical, claim, signed.signature, key):
         _check_other_forms(request, path, query, lines, claim, signed, key, prefix, canonical)
     mode, mechanism = signed.mode, signed.mechanism
     check_allowed(mechanism, mode)
@@ -190,9 +190,10 @@ def _check_signed(fields: Mapping[bytes, bytes], signed: Sequence[bytes]) -> Non
         )
 
 
-def _is_signed(canonical: bytes, claim: Claim, signed: Signed, key: bytes) -> bool:
+def is_signed(canonical: bytes, claim: Claim, signature: bytes, key: bytes) -> bool:
+    """Whether it is the signature of a canonical request. ``key``: from :func:`aisobj.signing.signing_key`."""
     to_sign = claim.to_sign + hashlib.sha256(canonical).hexdigest().encode("ascii")
-    return hmac.compare_digest(signing.sign(key, to_sign), signed.signature)
+    return hmac.compare_digest(signing.sign(key, to_sign), signature)
 
 
 def _check_other_forms(
@@ -216,7 +217,7 @@ def _check_other_forms(
         canonical = signing.canonical_request(
             request.method, other_path, query, lines, claim.signed_headers, signed.payload
         )
-        if _is_signed(canonical, claim, signed, key):
+        if is_signed(canonical, claim, signed.signature, key):
             return
     raise S3Error(
         "SignatureDoesNotMatch",

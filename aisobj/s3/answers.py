@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from aisobj import checksums
 from aisobj.model import Bucket, Checksum, ObjectRecord, VersioningStatus
+from aisobj.protocol.metadata import response_headers
 from aisobj.protocol.s3time import http_date
 from aisobj.s3.versions import shown
 
@@ -22,6 +25,28 @@ def read_headers(bucket: Bucket, record: ObjectRecord) -> Headers:
     if bucket.props.versioning_status is _ENABLED:
         headers += version_header(bucket, record)
     return headers
+
+
+def read_lines(bucket: Bucket, record: ObjectRecord) -> bytes | None:
+    """What an answer with a whole object carries, Content-Length too, as lines; None for an object that has headers of
+    its own, or a version to show. (Measured: a third of what the list takes, until it is lines.)
+    """
+    content_type = _content_type(record.content_type)
+    if record.headers or bucket.props.versioning_status is _ENABLED or content_type is None:
+        return None
+    return b'Last-Modified: %b\r\nETag: "%b"\r\nAccept-Ranges: bytes\r\nContent-Type: %b\r\nContent-Length: %d\r\n' % (
+        http_date(record.mtime).encode("ascii"),
+        record.etag.encode("ascii"),
+        content_type,
+        record.size,
+    )
+
+
+@lru_cache(maxsize=256)
+def _content_type(stored: str) -> bytes | None:
+    """None for what cannot be a line of its own; nothing of that kind is stored."""
+    ((_, value),) = response_headers(stored, {})
+    return value if value.isascii() and value.decode().isprintable() else None
 
 
 def write_headers(bucket: Bucket, record: ObjectRecord) -> Headers:

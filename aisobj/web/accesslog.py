@@ -71,7 +71,7 @@ class AccessLog:
 
 
 def _line(request: Request, time: str, seconds: float) -> str:
-    uri = _target(request.uri)
+    uri = request.logged_target or _target(request.uri)
     version = "1.1" if request.http11 else "1.0"
     size = request.bytes_out
     return (

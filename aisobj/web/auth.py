@@ -12,9 +12,10 @@ import ipaddress
 from collections.abc import Callable, Collection
 
 from aisobj.errors import S3Error
-from aisobj.model import ANONYMOUS
+from aisobj.model import ANONYMOUS, Principal
 from aisobj.protocol.authentication import verify
 from aisobj.protocol.credentials import Credentials
+from aisobj.protocol.presigned import PlainQuery, verify_bare
 from aisobj.protocol.signing import Authenticated, PayloadMode, SignedRequest, payload_mode
 from aisobj.web.request import Request
 
@@ -64,10 +65,25 @@ class Authenticator:
         request.principal_name = found.principal.name
         return found
 
+    def authenticate_bare(self, method: bytes, path: bytes, host: bytes, query: PlainQuery | None) -> Principal | None:
+        """Who asks, for a read that has no header of importance but Host; parameters as for
+        :func:`aisobj.protocol.presigned.verify_bare`, but ``query`` may be None. None, or S3Error, where only
+        :meth:`authenticate` can tell.
+        """
+        if self._credentials is None:
+            return ANONYMOUS if self._knows(host) else None
+        if query is None:
+            return None
+        return verify_bare(method, path, host, query, self._credentials, self._now(), region=self._region)
+
+    def _knows(self, header: bytes) -> bool:
+        """An open server answers to this Host."""
+        host = _host_of(header)
+        return "*" in self._hosts or (host is not None and (host in self._hosts or _is_address(host)))
+
     def check_origin(self, request: Request) -> None:
         """For who need not sign: refuse what a web page made a browser send. Raises S3Error."""
-        host = _host_of(request.header(b"host") or b"")
-        if "*" not in self._hosts and (host is None or not (host in self._hosts or _is_address(host))):
+        if not self._knows(request.header(b"host") or b""):
             raise S3Error("AccessDenied", "This server is open, so it answers only to names that it knows.")
         if request.method in _READS:
             return

@@ -116,6 +116,8 @@ class Channel(Protocol):
             if self._dropped > self.site.limits.linger_bytes:
                 self.abort()
             return
+        if self._request is None and not self._buffer and self._body is None and self._take_shortcut(data):
+            return
         self._buffer = self._buffer + data if self._buffer else data
         if self._body is not None:
             self._sending.received += len(data)
@@ -139,6 +141,17 @@ class Channel(Protocol):
         self.site.disconnected(self)
 
     # Requests
+
+    def _take_shortcut(self, head: bytes) -> bool:
+        """Answer what can be answered from its head alone; False if it must be looked at as usual."""
+        shortcut = self.site.shortcut
+        answer = None if shortcut is None else shortcut(self, head)
+        if answer is None:
+            return False
+        self._deadline = math.inf
+        self._request, lines, body = answer
+        self._request.respond_lines(lines, body)
+        return True
 
     def advance(self) -> None:
         """Go on with what has been read, as far as it goes."""

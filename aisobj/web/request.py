@@ -50,6 +50,11 @@ _ID_PREFIX: Final = os.urandom(4).hex().upper()
 _id_numbers: Final = itertools.count(int.from_bytes(os.urandom(3), "big"))
 
 
+def new_request_id() -> str:
+    """16 upper-case hexadecimal digits, of no other request."""
+    return f"{_ID_PREFIX}{next(_id_numbers) & 0xFFFFFFFF:08X}"
+
+
 class Request:
     """A request whose head has arrived. Its body is read by ``body.deliver`` or ``body.read``, its answer is one
     :meth:`respond`, or :meth:`start_response` and :meth:`send`.
@@ -68,6 +73,8 @@ class Request:
         sent from then on is dropped.
     :ivar operation: and ``bucket``, ``key``, ``principal_name``, ``error_code``: for the access log and the metrics,
         set by whoever knows them.
+    :ivar logged_target: ``uri`` as the access log shows it, where whoever made the request knows; without secrets, and
+        fit for a line.
     :ivar bytes_out: of the response's body.
     :ivar denied: it could not prove who sends it, or may not do what it asks for.
     :ivar outcomes: for the audit log, of an operation on several keys: each key that was tried, with the error's code
@@ -80,6 +87,7 @@ class Request:
     principal_name: str | None = None
     error_code: str | None = None
     denied = False
+    logged_target: str | None = None
     outcomes: list[tuple[bytes, str | None]] | None = None
     status = 0
     bytes_out = 0
@@ -98,7 +106,7 @@ class Request:
         self.http11 = head.http11
         self.keep_alive = head.keep_alive
         self.started = started
-        self.request_id = f"{_ID_PREFIX}{next(_id_numbers) & 0xFFFFFFFF:08X}"
+        self.request_id = new_request_id()
         self.prepath: list[bytes] = []
         segments = self.path[1:].split(b"/")
         self.postpath = [unquote_to_bytes(segment) for segment in segments] if _PERCENT in self.path else segments
@@ -180,6 +188,21 @@ class Request:
         head = self._response_head(status, headers, length)
         self.bytes_out = len(body)
         self.channel.write_last(b"".join((head, body)))
+
+    def respond_lines(self, lines: bytes, body: bytes | memoryview) -> None:
+        """200, with headers that are lines already, Content-Length among them, and with all of its body."""
+        if self.gone:
+            return
+        self.status = 200
+        self.bytes_out = len(body)
+        channel = self.channel
+        head = b"HTTP/1.1 200 OK\r\n%bx-amz-request-id: %b\r\n%b%b\r\n" % (
+            channel.site.common_headers(),
+            self.request_id.encode("ascii"),
+            lines,
+            channel.connection_header(self),
+        )
+        channel.write_last(b"".join((head, body)) if body else head)
 
     def start_response(self, status: int, headers: Sequence[tuple[bytes, bytes]], content_length: int) -> None:
         """The head of an answer whose body :meth:`send` sends. With no body to send (HEAD, 204, 304, length 0) the

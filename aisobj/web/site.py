@@ -23,6 +23,8 @@ from aisobj.web.request import Request
 from aisobj.web.transport import HeldBlocks
 
 Observer = Callable[[Request, int, float], None]
+#: The head of a request -> the request, with what its ``respond_lines`` takes; None: ask the tree.
+Shortcut = Callable[[Channel, bytes], tuple[Request, bytes, bytes | memoryview] | None]
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -33,6 +35,7 @@ class Site(Factory):
         body, and returns ``NOT_DONE_YET`` or a whole body.
     :param clock: the reactor, or a ``task.Clock``; counts seconds, from any moment.
     :param now: seconds since the epoch, which may jump; None: those of ``clock``.
+    :ivar shortcut: is asked before the head is parsed, where there is one.
     :ivar observers: called with each request, its status and its seconds when it has ended.
     :ivar connections: the open ones.
     :ivar closed: how many connections were closed for a limit's sake, by the limit (``aisobj.metrics.CLOSED``).
@@ -55,6 +58,7 @@ class Site(Factory):
         self.limits = limits or Limits()
         self.access_log = access_log
         self.audit_log = audit_log
+        self.shortcut: Shortcut | None = None
         self.observers: list[Observer] = []
         self.closed: Counter[str] = Counter()
         self.outbox = Outbox(clock)
