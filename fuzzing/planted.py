@@ -36,6 +36,7 @@ from aisobj.protocol import (
     xmlread,
 )
 from aisobj.protocol import signing as verifying
+from aisobj.s3 import plain
 from aisobj.storage import blob_format, records
 from aisobj.web import channel, framing, head
 from fuzzing import judge, worker
@@ -100,6 +101,10 @@ def _squares(value: str, parse: Callable[[str], Any] = conditions.parse_range) -
     return parse(value)
 
 
+def _looks_past_range(head: bytes, match: Callable[[bytes], Any] = plain._match) -> Any:
+    return match(re.sub(rb"\r\nRange: [!-~]+", b"", head))
+
+
 BUGS = (
     Bug("xml", "declared errors", xmlread, "_integer", int),
     Bug("xml", "another reader", xmlread, "_unquote", lambda text: text.strip('" ')),
@@ -122,6 +127,9 @@ BUGS = (
     Bug(
         "connection", "any pieces", channel, "_without_empty_lines", lambda nothing, data: data.removeprefix(b"\r\n")
     ),  # was there
+    Bug("plain-read", "another reader", plain, "_match", _looks_past_range),
+    Bug("plain-read", "safety", presigned, "is_signed", lambda canonical, claim, signature, key: True),
+    Bug("plain-read", "safety", plain, "without_secrets", lambda query: b"X-Amz-Signature=" + query[-1]),
     Bug("range", "another reader", conditions, "_number", lambda text: int(text[:9]) if text else None),
     Bug("range", "memory", targets, "parse_range", _keeps),
     Bug("range", "time", targets, "parse_range", _squares),

@@ -63,6 +63,20 @@ async def test_provides_the_interface(index: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_version_is_another_one_after_each_commit_and_only_then(index: Any) -> None:
+    versions = []
+    for number in range(3):
+        with snapshot(index) as view, snapshot(index, b"other") as other:
+            assert view.version == other.version
+            versions.append(view.version)
+        assert await index.commit(BUCKET, {b"nothing": b"is there"}, {b"a": b"refused"}) is CONFLICT
+        with snapshot(index) as view:
+            assert view.version == versions[-1]
+        await fill(index, {b"a": b"%d" % number}, (BUCKET, b"other")[number % 2])
+    assert len(set(versions)) == 3
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_snapshot_that_turns_to_another_partition_shows_that_one_and_keeps_it(index: Any) -> None:
     await fill(index, {b"a": b"1"})
     await fill(index, {b"a": b"other", b"b": b"2"}, b"other")

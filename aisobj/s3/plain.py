@@ -76,7 +76,6 @@ class PlainReads:
             principal = self._authenticator.authenticate_bare(method, path, host, presigned)
             if principal is None:
                 return None
-            names.check_bucket_name(bucket)
             names.check_key(key)
             found = self._objects.fetch(bucket, key, method == b"GET")
             self._objects.check_inline(found)

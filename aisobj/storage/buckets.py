@@ -22,11 +22,9 @@ class Buckets:
 
     def get(self, name: str) -> Bucket:
         """Raises NoSuchBucket."""
-        snapshot = self._engine.snapshot(name)
-        try:
-            return self._engine.live_bucket(snapshot.get(keys.BUCKET), name)
-        finally:
-            snapshot.close()
+        snapshot, bucket = self._engine.open_bucket(name)
+        snapshot.close()
+        return bucket
 
     def list(self, prefix: str = "", after: str = "", limit: int = 1 << 31) -> list[Bucket]:
         """Buckets in order of their names."""

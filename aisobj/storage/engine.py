@@ -39,6 +39,10 @@ T = TypeVar("T")
 _log = Logger()
 
 
+#: Buckets of which one knows what they were when they were last looked at.
+_KNOWN_BUCKETS = 1024
+
+
 class Changes:
     """One atomic commit in the making, within one bucket's partition, or the root's with those that it founds."""
 
@@ -145,6 +149,7 @@ class Engine:
         self.findings = findings
         self._ballast = ballast
         self._lines: dict[Hashable, DeferredLock] = {}
+        self._known_buckets: dict[str, tuple[int, Bucket]] = {}  # as of a version of the index
 
     @property
     def read_only(self) -> str:
@@ -197,6 +202,31 @@ class Engine:
             snapshot.close()
             raise
         return snapshot
+
+    def open_bucket(self, name: str) -> tuple[ISnapshot, Bucket]:
+        """:meth:`snapshot`, and the bucket that it shows. Raises NoSuchBucket, CorruptData.
+
+        While nothing is committed both of its rows are what they were, and are not read again.
+        """
+        snapshot: ISnapshot = self.index.snapshot(keys.ROOT)
+        try:
+            known = self._known_buckets.get(name)
+            if known is not None and known[0] == snapshot.version:
+                bucket = known[1]
+                snapshot.turn_to(bucket.id)
+                return snapshot, bucket
+            row = snapshot.get(keys.bucket_name(name))
+            if row is None:
+                raise no_such_bucket(name)
+            snapshot.turn_to(records.decode_bucket_name(row).id)
+            bucket = self.live_bucket(snapshot.get(keys.BUCKET), name)
+        except BaseException:
+            snapshot.close()
+            raise
+        if len(self._known_buckets) >= _KNOWN_BUCKETS:
+            self._known_buckets.clear()
+        self._known_buckets[name] = snapshot.version, bucket
+        return snapshot, bucket
 
     def live_bucket(self, row: bytes | None, name: str) -> Bucket:
         """The bucket in an ``A`` row. Raises NoSuchBucket where it is deleted."""

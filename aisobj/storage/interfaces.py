@@ -47,6 +47,8 @@ class ISnapshot(Interface):
     (``turns``) holds one while others are served.
     """
 
+    version: int = Attribute("Of the index: those of two snapshots are the same if nothing was committed in between.")
+
     def turn_to(partition: bytes) -> None:
         """Show another partition from now on: as it was when the snapshot was made, or later."""
 

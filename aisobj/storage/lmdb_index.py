@@ -29,11 +29,12 @@ _Row = tuple[bytes, bytes]
 class LmdbSnapshot:
     """A read transaction. While it is open LMDB reuses no page that was freed since."""
 
-    __slots__ = ("_cursor", "_prefix", "_transaction")
+    __slots__ = ("_cursor", "_prefix", "_transaction", "version")
 
     def __init__(self, environment: lmdb.Environment, partition: bytes) -> None:
         self._prefix = row_prefix(partition)
         self._transaction = begin_reading(environment)
+        self.version = self._transaction.id()
         self._cursor: lmdb.Cursor | None = None
 
     def turn_to(self, partition: bytes) -> None:

@@ -39,7 +39,8 @@ class _Rows:
 class MemorySnapshot:
     """Keeps a partition's rows from changing under it."""
 
-    def __init__(self, find: Callable[[bytes], _Rows], partition: bytes) -> None:
+    def __init__(self, find: Callable[[bytes], _Rows], partition: bytes, version: int) -> None:
+        self.version = version
         self._find = find
         self._rows = find(partition)
         self._open = True
@@ -72,6 +73,7 @@ class MemoryIndex:
     def __init__(self) -> None:
         self.read_only = ""
         self._partitions: dict[bytes, _Rows] = {}
+        self._version = 0
 
     def _rows(self, partition: bytes) -> _Rows:
         return self._partitions.setdefault(partition, _Rows({}, []))
@@ -81,7 +83,7 @@ class MemoryIndex:
         return [rows.get(key) for key in keys]
 
     def snapshot(self, partition: bytes) -> MemorySnapshot:
-        return MemorySnapshot(self._rows, partition)
+        return MemorySnapshot(self._rows, partition, self._version)
 
     def scan(self, partition: bytes, after: bytes, prefix: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         snapshot = self.snapshot(partition)
@@ -112,6 +114,7 @@ class MemoryIndex:
             return succeed(CommitResult.CONFLICT)
         if rows.snapshots:
             rows = self._partitions[partition] = _Rows(dict(rows.by_key), list(rows.order))
+        self._version += 1
         deleted, put_rows = change
         for key in deleted:
             rows.delete(key)

@@ -81,6 +81,26 @@ def any_current(current: ObjectRecord | None) -> None:
     """A :data:`Check` that refuses nothing."""
 
 
+def _fetch(snapshot: ISnapshot, bucket: Bucket, key: bytes, with_body: bool) -> Found:
+    """The current version. Raises NoSuchKey, CorruptData."""
+    row = snapshot.get(keys.OBJECT + key)
+    if row is None:
+        raise no_such_key(key)
+    record = records.decode(ObjectRecord, row)
+    if record.long_headers:
+        headers = records.decode(Headers, _present(snapshot.get(keys.HEADERS + record.version_id)))
+        record = msgspec.structs.replace(record, headers=headers.headers)
+    if not with_body:
+        return Found(bucket, key, record, None, None)
+    if record.body_kind is _INLINE:
+        data = records.unseal(_present(snapshot.get(keys.INLINE + record.body_id)))
+        return Found(bucket, key, record, data, None)
+    if record.body_kind is _EXTENTS:
+        body = records.decode(Body, _present(snapshot.get(keys.BODY + record.body_id)))
+        return Found(bucket, key, record, None, body)
+    return Found(bucket, key, record, memoryview(b""), None)
+
+
 class Objects:
     """Every operation on objects. S3Error is for the client; a StorageError, as CorruptData, makes a 500."""
 
@@ -93,30 +113,15 @@ class Objects:
     def fetch(self, name: str, key: bytes, with_body: bool = True) -> Found:
         """The current version. Raises NoSuchBucket, NoSuchKey, CorruptData. Does not wait."""
         engine = self._engine
-        snapshot = engine.snapshot(name)
         try:
-            bucket = engine.live_bucket(snapshot.get(keys.BUCKET), name)
-            row = snapshot.get(keys.OBJECT + key)
-            if row is None:
-                raise no_such_key(key)
-            record = records.decode(ObjectRecord, row)
-            if record.long_headers:
-                headers = records.decode(Headers, _present(snapshot.get(keys.HEADERS + record.version_id)))
-                record = msgspec.structs.replace(record, headers=headers.headers)
-            if not with_body:
-                return Found(bucket, key, record, None, None)
-            if record.body_kind is _INLINE:
-                data = records.unseal(_present(snapshot.get(keys.INLINE + record.body_id)))
-                return Found(bucket, key, record, data, None)
-            if record.body_kind is _EXTENTS:
-                body = records.decode(Body, _present(snapshot.get(keys.BODY + record.body_id)))
-                return Found(bucket, key, record, None, body)
-            return Found(bucket, key, record, memoryview(b""), None)
+            snapshot, bucket = engine.open_bucket(name)
+            try:
+                return _fetch(snapshot, bucket, key, with_body)
+            finally:
+                snapshot.close()
         except CorruptData:
             note_corrupt_rows(engine, name, key)
             raise
-        finally:
-            snapshot.close()
 
     def headers(self, bucket: Bucket, record: ObjectRecord) -> dict[str, str]:
         """Stored headers and user metadata, wherever they are.
@@ -152,9 +157,8 @@ class Objects:
     def list(self, name: str, params: ListParams) -> Slices[Page[ListedObject]]:
         """A page of a listing, from one snapshot. Raises NoSuchBucket."""
         engine = self._engine
-        snapshot = engine.snapshot(name)
+        snapshot, _ = engine.open_bucket(name)
         try:
-            engine.live_bucket(snapshot.get(keys.BUCKET), name)
             page = yield from list_objects(partial(snapshot.scan, lead=keys.OBJECT), params)
         finally:
             snapshot.close()

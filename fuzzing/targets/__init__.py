@@ -15,6 +15,7 @@ from fuzzing.targets import (
     names,
     native,
     queries,
+    reads,
     signatures,
     stored,
     users,
@@ -23,7 +24,8 @@ from fuzzing.targets import (
 TARGETS: Mapping[str, Target] = {
     target.name: target
     for family in (
-        documents, signatures, bodies, heads, conditions, names, queries, metadata, listings, native, stored, users,
+        documents, signatures, bodies, heads, reads, conditions, names, queries, metadata, listings, native, stored,
+        users,
     )
     for target in family.TARGETS
 }  # fmt: skip

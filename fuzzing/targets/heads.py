@@ -85,7 +85,7 @@ def _summary(head: Head) -> object:
 # The connection
 
 
-class _Transport(StringTransport):
+class Transport(StringTransport):
     """A connection to nowhere."""
 
     aborted = False
@@ -135,7 +135,7 @@ def _connection(parts: Iterable[bytes]) -> tuple[list[list[object]], list[int], 
     root = _Root()
     site = Site(root, Clock(), _LIMITS)
     channel = site.buildProtocol(None)
-    transport = _Transport()
+    transport = Transport()
     channel.makeConnection(transport)  # type: ignore[no-untyped-call]
     for part in parts:
         if transport.disconnecting or transport.aborted:

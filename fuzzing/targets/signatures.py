@@ -56,6 +56,23 @@ def _verified(request: SignedRequest) -> tuple[Authenticated | None, S3Error | N
     return found, None
 
 
+def signature_of(method: bytes, path: bytes, query: bytes, headers: list[tuple[bytes, bytes]], payload: str) -> bytes:
+    """The signature of a presigned URL whose other parameters are all in ``query``."""
+    parameters = {name: signing.decode(value) for name, value in signing.canonical_pairs(query)}
+    scope = parameters[b"X-Amz-Credential"].partition(b"/")[2]
+    day, region, *_ = scope.split(b"/")
+    canonical = signing.canonical_request(
+        method,
+        signing.canonical_path(path),
+        signing.canonical_query(signing.canonical_pairs(query)),
+        [b"%b:%b" % header for header in headers],
+        parameters[b"X-Amz-SignedHeaders"],
+        payload.encode(),
+    )
+    to_sign = signing.string_to_sign(parameters[b"X-Amz-Date"], scope, canonical)
+    return signing.sign(signing.signing_key(SECRET, day, region), to_sign)
+
+
 def check_any(data: bytes) -> Label:
     """A signature that is there already, wherever it is."""
     request = read(data)
