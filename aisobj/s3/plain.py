@@ -12,7 +12,7 @@ fuzzing target ``plain`` holds the two against each other.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from aisobj.errors import S3Error, StorageError
 from aisobj.protocol import names
@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 _ACCEPT = rb"(?:Accept(?:-Encoding|-Language)?+: [!-~](?:[ -~]*[!-~])?\r\n)*+"
 #: Names of headers are as clients write them. The path is the canonical one: nothing in it is escaped.
 _match = re.compile(
-    rb"(GET|HEAD) ((/s3/([a-z0-9.-]++)/([A-Za-z0-9_.~/-]++))(?:\?" + PLAIN_QUERY + rb")?+) HTTP/1\.1\r\n"
-    rb"Host: ([A-Za-z0-9.-]++(?::[0-9]{1,5}+)?+)\r\n"
+    rb"(GET|HEAD) ((/s3/([a-z0-9.-]++)/([A-Za-z0-9_.~/-]{1,%d}+))" % names.MAX_KEY_BYTES
+    + rb"(?:\?"
+    + PLAIN_QUERY
+    + rb")?+) HTTP/1\.1\r\n"
+    + rb"Host: ([A-Za-z0-9.-]++(?::[0-9]{1,5}+)?+)\r\n"
     + _ACCEPT
     + rb"(?:User-Agent: ([!-~](?:[ -~]*[!-~])?)\r\n)?+"
     + _ACCEPT
@@ -72,11 +75,10 @@ class PlainReads:
         method, uri, path, raw_bucket, key, *query, host, agent = match.groups()
         bucket = raw_bucket.decode("ascii")
         try:
-            presigned = cast(PlainQuery, query) if query[0] is not None else None
+            presigned: PlainQuery | None = query if query[0] is not None else None  # type: ignore[assignment]
             principal = self._authenticator.authenticate_bare(method, path, host, presigned)
             if principal is None:
                 return None
-            names.check_key(key)
             found = self._objects.fetch(bucket, key, method == b"GET")
             self._objects.check_inline(found)
         except (S3Error, StorageError):

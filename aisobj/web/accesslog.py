@@ -74,10 +74,11 @@ def _line(request: Request, time: str, seconds: float) -> str:
     uri = request.logged_target or _target(request.uri)
     version = "1.1" if request.http11 else "1.0"
     size = request.bytes_out
+    referer, agent = request.header(b"referer"), request.header(b"user-agent")
     return (
         f"{request.peer} - {_token(request.principal_name)} [{time}] "
         f'"{request.method.decode("latin-1")} {uri} HTTP/{version}" {request.status} {size} '
-        f'"{_header(request.header(b"referer"))}" "{_header(request.header(b"user-agent"))}" '
+        f'"{"-" if referer is None else _header(referer)}" "{"-" if agent is None else _header(agent)}" '
         f"operation={request.operation or '-'} bucket={_token(request.bucket)} key={_key(request.key)} "
         f"id={request.request_id} in={request.body.received} out={size} "
         f"seconds={seconds:.6f} error={request.error_code or '-'}\n"
@@ -133,9 +134,7 @@ def _text(value: str) -> str:
 
 
 @lru_cache(maxsize=64)  # the same few clients come again and again
-def _header(value: bytes | None) -> str:
-    if value is None:
-        return "-"
+def _header(value: bytes) -> str:
     return _text(_redacted(value.decode("latin-1")))
 
 
