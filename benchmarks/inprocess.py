@@ -46,6 +46,9 @@ class Nowhere(Connection):
         self.answered()
         return len(data)
 
+    def fileno(self) -> int:
+        raise OSError("there is no socket")
+
     def setTcpNoDelay(self, enabled: bool) -> None:
         pass
 

@@ -8,8 +8,9 @@ A line tells the microseconds of CPU per request (the best of several rounds, si
 how many calls of functions, Python's and C's, one request makes. The calls do not move with noise: compare those first.
 For a PUT, which is not durable here, the index writer's own process is not counted. ::
 
-    python -m benchmarks.request_cost                   # every workload
-    python -m benchmarks.request_cost get --profile 40  # one, with the 40 functions that take longest
+    python -m benchmarks.request_cost                     # every workload
+    python -m benchmarks.request_cost get --profile 40    # one, with the 40 functions that take longest
+    python -m benchmarks.request_cost get --bytecodes 40  # ... and with the 40 that run most bytecodes
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from aisobj.tap import IServerReactor
+from benchmarks.bytecodes import print_bytecodes
 from benchmarks.inprocess import ACCESS_KEY, HOST, SECRET, Channels, serving
 
 KEYS = 200
@@ -89,8 +91,8 @@ def puts() -> list[bytes]:
     return [presigned("PUT", "put_object", {"Key": f"new/{number:06}"}, _BODY) for number in range(1000)]
 
 
-async def measure(name: str, count: int, run: Callable[[int], Awaitable[None]], rows: int) -> None:
-    """Print a line; and the profile, if ``rows`` of it are wanted."""
+async def measure(name: str, count: int, run: Callable[[int], Awaitable[None]], wanted: argparse.Namespace) -> None:
+    """Print a line; and the profiles, if rows of them are wanted."""
     await run(count)
     best = float("inf")
     for _ in range(ROUNDS):
@@ -104,12 +106,14 @@ async def measure(name: str, count: int, run: Callable[[int], Awaitable[None]], 
     stats = cast("dict[tuple[str, int, str], tuple[int, int, float, float, object]]", pstats.Stats(profile).stats)  # type: ignore[attr-defined]
     calls = sum(entry[1] for entry in stats.values()) / count
     print(f"{name:<28}{best * 1e6:>9.1f} us{calls:>9.1f} calls", flush=True)
-    for where, entry in sorted(stats.items(), key=lambda item: -item[1][2])[:rows]:
+    for where, entry in sorted(stats.items(), key=lambda item: -item[1][2])[: wanted.profile]:
         own, total, times = entry[2] / count * 1e6, entry[3] / count * 1e6, entry[1] / count
         print(f"  {own:7.2f} us {times:6.1f} times {total:8.2f} us in all  {Path(where[0]).name}:{where[1]} {where[2]}")
+    if wanted.bytecodes:
+        await print_bytecodes(run, wanted.bytecodes)
 
 
-async def measure_all(channels: Channels, wanted: Sequence[str], rows: int) -> None:
+async def measure_all(channels: Channels, wanted: argparse.Namespace) -> None:
     for request in fill():
         await channels.run([request], 1)
     listed = [presigned("PUT", "put_object", {"Key": f"list/{number:06}"}) for number in range(LISTED)]
@@ -134,24 +138,23 @@ async def measure_all(channels: Channels, wanted: Sequence[str], rows: int) -> N
         "put": ("PUT 4 KiB, presigned", 2000, in_turn(puts())),
     }
     for name, (title, count, run) in workloads.items():
-        if not wanted or name in wanted:
-            await measure(title, count, run, rows)
+        if not wanted.workloads or name in wanted.workloads:
+            await measure(title, count, run, wanted)
 
 
-async def main(reactor: IServerReactor, wanted: Sequence[str], rows: int) -> None:
+async def main(reactor: IServerReactor, wanted: argparse.Namespace) -> None:
     async with serving(reactor) as channels:
-        await measure_all(channels, wanted, rows)
+        await measure_all(channels, wanted)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("wanted", nargs="*", help="get, get-header, head, list-100, list-1000, put (default: all)")
+    parser.add_argument("workloads", nargs="*", help="get, get-header, head, list-100, list-1000, put (default: all)")
     parser.add_argument("--profile", type=int, default=0, metavar="N", help="also print the N functions that cost most")
+    parser.add_argument("--bytecodes", type=int, default=0, metavar="N", help="and the N that run most bytecodes")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
     arguments = parse()
-    react(
-        lambda reactor: Deferred.fromCoroutine(main(cast(IServerReactor, reactor), arguments.wanted, arguments.profile))
-    )
+    react(lambda reactor: Deferred.fromCoroutine(main(cast(IServerReactor, reactor), arguments)))

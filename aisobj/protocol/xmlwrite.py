@@ -22,20 +22,34 @@ _PIECE = 500
 _BOOLEAN = {False: "false", True: "true"}
 
 
-class _Kinds(dict[str, str]):
-    """Algorithm -> what LIST says of a checksum: which it is, but not its value."""
+class _BetweenKeyAndETag(dict[int, str]):
+    """Whole seconds since the epoch -> what stands between the key and the ETag of a row of a page."""
 
-    def __init__(self, kind: str) -> None:
-        self._type = kind
-
-    def __missing__(self, algorithm: str) -> str:
-        text = f"<ChecksumAlgorithm>{algorithm}</ChecksumAlgorithm><ChecksumType>{self._type}</ChecksumType>"
-        self[algorithm] = text
+    def __missing__(self, seconds: int) -> str:
+        text = self[seconds] = f"</Key><LastModified>{ISO8601[seconds]}</LastModified><ETag>&quot;"
         return text
 
 
-#: By whether it is composite.
-_KINDS = (_Kinds("FULL_OBJECT"), _Kinds("COMPOSITE"))
+class _BetweenETagAndSize(dict[str, str]):
+    """The algorithm of an object's checksum -> what stands between the ETag and the size of a row."""
+
+    def __init__(self, composite: bool) -> None:
+        self._composite = composite
+
+    def __missing__(self, algorithm: str) -> str:
+        text = self[algorithm] = f"&quot;</ETag>{_kind_of_checksum(algorithm, self._composite)}<Size>"
+        return text
+
+
+def _kind_of_checksum(algorithm: str, composite: bool) -> str:
+    """What a listing says of a checksum: which it is, but not its value."""
+    kind = "COMPOSITE" if composite else "FULL_OBJECT"
+    return f"<ChecksumAlgorithm>{algorithm}</ChecksumAlgorithm><ChecksumType>{kind}</ChecksumType>"
+
+
+#: By whether it is composite; and where there is none.
+_BEFORE_SIZE = (_BetweenETagAndSize(False), _BetweenETagAndSize(True))
+_SIZE = "&quot;</ETag><Size>"
 
 
 def error_document(error: S3Error, resource: str, request_id: str, host_id: str = "") -> bytes:
@@ -119,19 +133,20 @@ def list_objects(params: ListParams, bucket: str, page: Page[ListedObject], owne
 
 
 def _contents(items: list[tuple[bytes, ListedObject]], encode: Callable[[bytes], str], owner: str) -> str:
-    tail = f"{owner}<StorageClass>STANDARD</StorageClass></Contents>"
+    if not items:
+        return ""
     keys = _encode_all([key for key, _ in items], encode)
-    # No call for a row, and no global name: the loop is a third of what a page costs.
-    times, second, kinds = ISO8601, NANOSECONDS, _KINDS
-    return "".join(
+    # No call for a row, no global name, and as few strings as can be: the loop is a third of what a page costs.
+    dates, second, before_size, size = _BetweenKeyAndETag(), NANOSECONDS, _BEFORE_SIZE, _SIZE
+    end, begin = f"</Size>{owner}<StorageClass>STANDARD</StorageClass></Contents>", "<Contents><Key>"
+    rows = (end + begin).join(
         [
-            f"<Contents><Key>{key}</Key><LastModified>{times[record.mtime // second]}</LastModified>"
-            f"<ETag>&quot;{record.etag}&quot;</ETag>"
-            f"{kinds[given.parts > 0][given.algorithm] if (given := record.checksum) else ''}"
-            f"<Size>{record.size}</Size>{tail}"
+            f"{key}{dates[record.mtime // second]}{record.etag}"
+            f"{before_size[given.parts > 0][given.algorithm] if (given := record.checksum) else size}{record.size}"
             for key, (_, record) in zip(keys, items, strict=True)
         ]
     )
+    return f"{begin}{rows}{end}"
 
 
 def _encode_all(keys: list[bytes], encode: Callable[[bytes], str]) -> list[str]:
@@ -294,4 +309,4 @@ def _checksum_type(checksum: Checksum) -> str:
 
 def _upload_checksum(upload: Upload) -> str:
     algorithm = upload.checksum_algorithm
-    return _KINDS[not upload.checksum_full_object][algorithm] if algorithm else ""
+    return _kind_of_checksum(algorithm, not upload.checksum_full_object) if algorithm else ""
