@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from aisobj.storage.turns import Turns
+from aisobj.storage.turns import MOST_BEGUN, Turns
 
 
 class Reactor(Clock):
@@ -44,6 +44,24 @@ def test_one_slice_of_one_of_them_a_turn_of_the_reactor() -> None:
     # In the order in which they asked: a did it for the second time before b came.
     assert made == [["a0"], ["a1"], ["b0"], ["c0"], ["b1"], ["c1"]]
     assert [done.result for done in running] == ["a", "b", "c"]
+
+
+def test_some_are_under_way_at_a_time_and_the_others_follow_in_their_order() -> None:
+    reactor, log = Reactor(), list[str]()
+    turns = Turns(reactor)
+    names = [f"{number}-" for number in range(3 * MOST_BEGUN)]
+    running = [Deferred.fromCoroutine(turns.run(work(name, 3, log))) for name in names]
+    most = 0
+    while reactor.getDelayedCalls():
+        open_now = {entry for entry in log if entry.endswith("-0")} - {
+            entry.replace(" closed", "0") for entry in log if entry.endswith("closed")
+        }
+        most = max(most, len(open_now))
+        reactor.turn()
+    assert most == MOST_BEGUN
+    assert [entry for entry in log if entry.endswith("-0")] == [f"{name}0" for name in names]
+    assert [done.result for done in running] == names
+    assert Deferred.fromCoroutine(turns.run(work("late", 1, log))).result == "late"
 
 
 def test_who_comes_later_begins_at_once_where_nobody_works() -> None:
