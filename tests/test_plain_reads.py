@@ -169,3 +169,18 @@ async def _ask_without_a_tree(rig: Rig, lines: str) -> None:
             for part in parts:
                 made.dataReceived(part)
             assert tree.asked > asked
+
+
+@pytest.mark.parametrize("name", ["b" * 64, "b" * 2500, "a..b", "-b", "ab"])
+def test_a_name_that_no_bucket_can_have_is_told_by_the_tree(server: Any, name: str) -> None:
+    with Wire(server.endpoint) as wire:
+        wire.send(f"GET /s3/{name}/k HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        assert wire.answer().code == "InvalidBucketName"
+
+
+def test_as_many_headers_as_a_head_may_have(presigner: Presigner, signed_s3: Any, signed_bucket: str) -> None:
+    signed_s3.put_object(Bucket=signed_bucket, Key="k", Body=b"x")
+    url = presigner.url("GET", signed_bucket, "k")
+    for count in (3, 4, 90, 400):
+        lines = "Accept: a\r\n" * count
+        assert told(presigner.ask("GET", url, lines)) == told(presigner.ask("GET", url, LONG_WAY + lines))

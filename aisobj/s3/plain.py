@@ -25,10 +25,10 @@ from aisobj.web.request import Request, new_request_id
 if TYPE_CHECKING:
     from aisobj.web.channel import Channel
 
-_ACCEPT = rb"(?:Accept(?:-Encoding|-Language)?+: [!-~](?:[ -~]*[!-~])?\r\n)*+"
+_ACCEPT = rb"(?:Accept(?:-Encoding|-Language)?+: [!-~](?:[ -~]*[!-~])?\r\n){0,3}+"
 #: Names of headers are as clients write them. The path is the canonical one: nothing in it is escaped.
 _match = re.compile(
-    rb"(GET|HEAD) ((/s3/([a-z0-9.-]++)/([A-Za-z0-9_.~/-]{1,%d}+))" % names.MAX_KEY_BYTES
+    rb"(GET|HEAD) ((/s3/([a-z0-9.-]{3,63}+)/([A-Za-z0-9_.~/-]{1,%d}+))" % names.MAX_KEY_BYTES
     + rb"(?:\?"
     + PLAIN_QUERY
     + rb")?+) HTTP/1\.1\r\n"
