@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,16 +27,20 @@ def make_clients(seed: int, operations: Mapping[str, int] = MIXED, count: int = 
 class Crasher:
     """Runs clients against a server and kills it. ``crash`` is one cycle.
 
-    :ivar slowest: the longest start so far, seconds.
+    :param in_start: how probable it is that a cycle begins with a start that is not finished.
+    :ivar starts: what those that were took, seconds. :ivar starts_cut: those that were not let alone.
+    :ivar unready: those of them that were not over.
     """
 
-    def __init__(self, server: Server, clients: Sequence[Client], seed: int) -> None:
+    def __init__(self, server: Server, clients: Sequence[Client], seed: int, in_start: float = 0.1) -> None:
         self._server = server
         self.clients = clients
         self._random = random.Random(seed)
+        self._in_start = in_start
         self.writers_killed = 0
         self.workers_killed = 0
         self.starts: list[float] = []
+        self.starts_cut = self.unready = 0
 
     @property
     def acknowledged(self) -> int:
@@ -48,10 +52,8 @@ class Crasher:
 
     def crash(self) -> None:
         chance, server = self._random.random, self._server
-        if chance() < 0.1:  # while it starts
-            server.launch()
-            time.sleep(0.1 * chance())
-            server.kill()
+        if chance() < self._in_start:
+            self.cut_start(server.kill)
         self.start()
         trouble = Trouble()
         with ThreadPoolExecutor(CLIENTS) as pool:
@@ -81,6 +83,14 @@ class Crasher:
         self.starts.append(self._server.ready_seconds)
         with ThreadPoolExecutor(CLIENTS) as pool:
             list(pool.map(lambda client: client.verify(self._server.port), self.clients))
+
+    def cut_start(self, end: Callable[[], object]) -> None:
+        """Begin a start. Before the server is ready, or just after, call ``end``, which takes it away."""
+        self._server.launch()
+        time.sleep(1.3 * self._random.random() * self._server.ready_seconds)
+        self.starts_cut += 1
+        self.unready += not self._server.ready()
+        end()
 
     def await_acknowledged(self, more: int) -> None:
         """:raises Hang:"""
@@ -126,6 +136,8 @@ def run(
         "acknowledged": crasher.acknowledged,
         "writers killed": crasher.writers_killed,
         "workers killed": crasher.workers_killed,
+        "starts killed": crasher.starts_cut,
+        "of these before ready": crasher.unready,
         "seconds a cycle": round(taken / max(cycle, 1), 3),
         "ready, median": round(starts[len(starts) // 2], 3),
         "ready, slowest": round(starts[-1], 3),

@@ -2,7 +2,8 @@
 
 At a random moment the file system is shut down by ioctl: what was not synced is lost, as when the power goes. Then it
 is mounted again, which replays its journal, looked at by its own checker, and the server that starts on it must have
-everything that was acknowledged, and nothing that was deleted.
+everything that was acknowledged, and nothing that was deleted. Some of the cuts come while it starts (it applies the
+index's log, and takes away what nobody owns), or when it has just begun to serve; then another start must have it all.
 
 What the disk itself keeps in a cache is not lost here.
 """
@@ -13,6 +14,7 @@ import random
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from reliability.crash import CLIENTS, Crasher, make_clients
@@ -24,6 +26,8 @@ from reliability.server import Forker, Server, check_data, serving, small_log
 _IMAGE = 2 << 30
 #: A new file system after so many power cuts: what was replaced stays on disk for ten minutes.
 _CUTS = 20
+#: How probable it is that a cut comes in a start, and not under load.
+_IN_START = 0.25
 
 
 def run(
@@ -37,11 +41,13 @@ def run(
     sync: bool = True,
     clients: int = CLIENTS,
     operations: Mapping[str, int] = MIXED,
+    in_start: float = _IN_START,
 ) -> Verdict:
-    """:param kind: of file system. :param clients: how many. :param operations: theirs, as ``load.MIXED``."""
+    """:param kind: of file system. :param clients: how many. :param operations: theirs, as ``load.MIXED``.
+    :param in_start: how probable it is that a cut comes in a start."""
     chance = random.Random(seed)
     faults: list[str] = []
-    done = acknowledged = 0
+    done = acknowledged = starts_cut = unready = 0
     starts: list[float] = []
     began = time.monotonic()
     while done < cuts and not faults:
@@ -55,7 +61,10 @@ def run(
                 server.start().make_bucket()
                 server.stop()
                 for _ in range(min(_CUTS, cuts - done)):
-                    _cut(server, crasher, disk, chance)
+                    if chance.random() < in_start:
+                        crasher.cut_start(partial(_power_off, server, disk))
+                    else:
+                        _cut(server, crasher, disk, chance)
                     done += 1
                     faults += disk.recover()
                     if faults := [*crasher.faults, *faults]:
@@ -65,15 +74,24 @@ def run(
                     server.stop()
                     faults += [*crasher.faults, *check_data(data)]
             acknowledged += crasher.acknowledged
+            starts_cut += crasher.starts_cut
+            unready += crasher.unready
             starts += crasher.starts
     return faults, {
         "file system": kind,
         "power cuts": done,
+        "of these in a start": starts_cut,
+        "before ready": unready,
         "workers": workers,
         "acknowledged": acknowledged,
         "seconds a cut": round((time.monotonic() - began) / max(done, 1), 3),
         "ready, slowest": round(max(starts, default=0.0), 3),
     }
+
+
+def _power_off(server: Server, disk: LoopFileSystem) -> None:
+    disk.cut_power()
+    server.kill_all()
 
 
 def _cut(server: Server, crasher: Crasher, disk: LoopFileSystem, chance: random.Random) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 #: Arguments that are not twistd's: what is to be wrong with the server, so that a harness can be seen to find it out.
@@ -18,6 +19,8 @@ IGNORE_FAULTS = "--sabotage=ignore-faults"
 VERIFY_NOTHING = "--sabotage=verify-nothing"
 #: What a killed server or a power cut has left of the index is not made whole (two workers or more).
 SKIP_RECOVERY = "--sabotage=skip-recovery"
+#: The index's log is taken for done with 200 ms before what it holds is in the index again.
+FORGET_LOG = "--sabotage=forget-log"
 #: No fault: the index has a log so small that most moments are in a checkpoint (two workers or more).
 SMALL_LOG = "--small-log"
 #: A process reads what it has read in the last 50 ms (with several workers).
@@ -97,6 +100,24 @@ def _skip_recovery() -> None:
 
     storage: Any = embedded
     storage.recover = lambda *_, **__: None
+
+
+def _forget_log() -> None:
+    from aisobj.storage import index_recovery  # noqa: PLC0415
+
+    storage: Any = index_recovery
+    honest = storage._apply
+
+    def apply(environment: Any, records: Any) -> None:
+        records = list(records)
+        for log in Path(environment.path()).glob("log.*"):
+            with log.open("r+b", buffering=0) as file:
+                file.write(bytes(8))
+                os.fsync(file.fileno())
+        time.sleep(0.2)
+        honest(environment, records)
+
+    storage._apply = apply
 
 
 def _small_log() -> None:
@@ -250,6 +271,7 @@ SABOTAGES = {
     IGNORE_FAULTS: _ignore_faults,
     VERIFY_NOTHING: _verify_nothing,
     SKIP_RECOVERY: _skip_recovery,
+    FORGET_LOG: _forget_log,
     SMALL_LOG: _small_log,
     STALE_READS: _stale_reads,
     RACY_CONDITIONS: _racy_conditions,

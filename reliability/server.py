@@ -133,14 +133,20 @@ class Server:
         """Start it and wait until it listens. :raises Hang: it does not, or has ended; with its log."""
         began = time.monotonic()
         self.launch()
-        while not (found := _LISTENING.findall(self._log.read_text(errors="replace")[self._begun :])):
+        while not self.ready():
             if _gone(self._descriptor, 0) or time.monotonic() - began > START_SECONDS:
                 self.kill()
                 raise Hang(f"the server did not start:\n{self.log()}")
             time.sleep(0.002)
-        self.port = int(found[-1])
         self.ready_seconds = time.monotonic() - began
         return self
+
+    def ready(self) -> bool:
+        """Whether it has said, since it was launched, that it listens; then it has a port."""
+        found = _LISTENING.findall(self._log.read_text(errors="replace")[self._begun :])
+        if found:
+            self.port = int(found[-1])
+        return bool(found)
 
     def stop(self) -> None:
         """SIGTERM, and wait. :raises Hang:"""

@@ -12,8 +12,8 @@ import pytest
 from reliability.crash import Crasher, make_clients, run
 from reliability.load import BLIND, Torn, make_content, version_of
 from reliability.program import fresh_seed
-from reliability.sabotage import ACKNOWLEDGE_EARLY
-from reliability.server import Forker, Server, serving
+from reliability.sabotage import ACKNOWLEDGE_EARLY, FORGET_LOG
+from reliability.server import Forker, Server, serving, small_log
 
 CYCLES = int(os.environ.get("CRASH_CYCLES", "300"))
 #: A slow machine does what it can in this time, and says how much that was.
@@ -39,6 +39,7 @@ def test_what_was_acknowledged_survives_kill_9(forker: Forker, tmp_path: Path, w
     assert counts["acknowledged"] > 5 * done
     assert counts["writers killed"] or done < 20
     assert counts["workers killed"] or done < 20 or workers == 1
+    assert counts["of these before ready"] or done < 100
     assert float(measured["ready, median"]) < 1.0  # type: ignore[arg-type]
 
 
@@ -52,6 +53,19 @@ def test_a_server_that_acknowledges_too_early_is_found_out(forker: Forker, tmp_p
     crasher = Crasher(liar, make_clients(SEED, BLIND), SEED)
     with serving(liar):
         for _ in range(20):
+            crasher.crash()
+            if any(": lost" in fault or ": resurrected" in fault for fault in crasher.faults):
+                return
+    pytest.fail(f"it was not: {crasher.faults}")
+
+
+def test_a_start_that_must_not_be_killed_is_found_out(forker: Forker, tmp_path: Path) -> None:
+    server = Server(forker, tmp_path, FORGET_LOG, *small_log(2), workers=2)
+    crasher = Crasher(server, make_clients(SEED), SEED, in_start=1.0)
+    with serving(server):
+        server.start().make_bucket()
+        server.kill()
+        for _ in range(60):
             crasher.crash()
             if any(": lost" in fault or ": resurrected" in fault for fault in crasher.faults):
                 return

@@ -13,8 +13,9 @@ from pathlib import Path
 import lmdb
 import pytest
 
+from aisobj.errors import CorruptData
 from aisobj.storage import index_log
-from aisobj.storage.index_log import DATA_NAME, LOG_NAMES, IndexLog
+from aisobj.storage.index_log import DATA_NAME, LOG_NAMES, IndexLog, LogFile
 from aisobj.storage.index_recovery import needs_recovery, recover
 from aisobj.storage.index_rows import write_rows
 from aisobj.storage.lmdb_env import open_environment
@@ -122,6 +123,63 @@ def test_checkpoints_come_and_go_and_a_kill_at_any_moment_loses_nothing(tmp_path
             break  # a record that LMDB does not show is the last one of a writer
     assert len(generations) > 3
     rig.environment.close()
+
+
+class PowerCut(Exception):
+    """Here the power goes."""
+
+
+def cut_power(*_: object) -> None:
+    raise PowerCut
+
+
+def test_a_log_that_was_only_about_to_begin_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(tmp_path, 1)
+    rig.commit()
+    rig.close()
+    environment = open_environment(rig.path, sync=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(LogFile, "mark", cut_power)
+        with pytest.raises(PowerCut):
+            IndexLog(rig.path, environment)
+    environment.close()
+    recover(rig.path)
+    assert rows_of(rig.path) == rig.rows
+    assert not needs_recovery(rig.path)
+
+
+@pytest.mark.parametrize("cleared", [0, 1])
+def test_a_recovery_that_is_cut_short_while_it_clears_the_logs_has_lost_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cleared: int
+) -> None:
+    """The newer log's base was not on the disk yet: it is none without the older one."""
+    rig = Rig(tmp_path, 1, size=1 << 20)
+    rig.commit()
+    monkeypatch.setattr(IndexLog, "_make_durable", lambda self, file: None)
+    rig.log.checkpoint()
+    rig.commit()
+    rig.environment.close()
+    clear, begun = LogFile.clear, iter(range(9))
+    with monkeypatch.context() as patch:
+        patch.setattr(LogFile, "clear", lambda file: cut_power() if next(begun) == cleared else clear(file))
+        with pytest.raises(PowerCut):
+            recover(rig.path)
+    recover(rig.path)
+    assert rows_of(rig.path) == rig.rows
+    assert not needs_recovery(rig.path)
+
+
+def test_a_log_whose_older_one_is_damaged_is_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(tmp_path, 1, size=1 << 20)
+    rig.commit()
+    older = rig.log._current
+    monkeypatch.setattr(IndexLog, "_make_durable", lambda self, file: None)
+    rig.log.checkpoint()
+    rig.commit()
+    rig.environment.close()
+    os.pwrite(older.descriptor, b"?", 12)
+    with pytest.raises(CorruptData, match="have no base"):
+        recover(rig.path)
 
 
 def test_what_was_taken_back_is_not_applied_and_an_orderly_end_needs_no_log(tmp_path: Path) -> None:

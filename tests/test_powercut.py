@@ -12,7 +12,7 @@ from reliability.filesystems import KINDS, missing
 from reliability.load import LARGE
 from reliability.powercut import run
 from reliability.program import fresh_seed
-from reliability.sabotage import SKIP_DIRECTORY_SYNC
+from reliability.sabotage import FORGET_LOG, SKIP_DIRECTORY_SYNC
 from reliability.server import Forker
 
 CUTS = int(os.environ.get("POWER_CUTS", "100")) // len(KINDS)
@@ -43,6 +43,7 @@ def test_what_was_acknowledged_survives_a_power_cut(
     print(measured)
     assert not faults, (f"POWER_SEED={SEED}", measured, faults)
     assert measured["acknowledged"] > 3 * CUTS
+    assert measured["before ready"] or CUTS < 40
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,3 +64,12 @@ def test_a_server_that_does_not_sync_directories_is_found_out(
         forker, tmp_path, "ext4", SKIP_DIRECTORY_SYNC, cuts=20, seed=SEED, workers=1, clients=1, operations=LARGE
     )
     assert faults, measured
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_start_that_does_not_survive_a_power_cut_is_found_out(
+    forker: Forker, tmp_path: Path, need: Callable[[str], None], kind: str
+) -> None:
+    need(kind)
+    faults, measured = run(forker, tmp_path, kind, FORGET_LOG, cuts=60, seed=SEED, in_start=0.5)
+    assert any("lost" in fault or "resurrected" in fault for fault in faults), measured

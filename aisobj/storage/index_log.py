@@ -70,6 +70,7 @@ class LogFile:
     :ivar seed: of its records' digests, so that nothing a client sends looks like a record.
     :ivar meta_pages: LMDB's two, of the base.
     :ivar durable: whether the base is on the disk.
+    :ivar blank: whether it begins as a file that holds no log: one that is new, or was cleared.
     """
 
     def __init__(self, path: Path, *, create: bool) -> None:
@@ -81,6 +82,7 @@ class LogFile:
         self.generation = self.seed = 0
         self.meta_pages = b""
         self.durable = False
+        self.blank = True
         try:
             self._read_header()
         except BaseException:
@@ -93,6 +95,7 @@ class LogFile:
 
     def _read_header(self) -> None:
         head = os.pread(self.descriptor, BLOCK, 0)
+        self.blank = not any(head[: len(_MAGIC)])
         if len(head) < BLOCK or not head.startswith(_MAGIC):
             return
         _, version, generation, seed, page = _HEADER.unpack_from(head)
@@ -199,10 +202,10 @@ class IndexLog:
             newest.mark()  # both files may be needed until here; from here on the older one is not
         for file in self._files:
             file.make_room(_GROWTH)  # a full disk must not keep the next log from beginning
+        sync_directory(path)
         self._begin(self._other(newest), newest.generation)
         os.fdatasync(self._current.descriptor)
         self._current.mark()
-        sync_directory(path)
 
     @property
     def generation(self) -> int:

@@ -82,8 +82,10 @@ class _Logs:
         if files and files[-1].durable:
             files = files[-1:]
         if files and not files[0].durable:
-            self.__exit__()
-            raise CorruptData(f"the logs of the index {path} have no base")
+            if not all(file.blank for file in self._open if file is not files[0]):
+                self.__exit__()
+                raise CorruptData(f"the logs of the index {path} have no base")
+            files = []  # a start, or the end of one, was cut short: the index was on the disk, and stayed as it was
         self.files = files
 
     def clear(self) -> None:
