@@ -11,7 +11,6 @@ import ipaddress
 import select
 import socket
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -27,6 +26,7 @@ from twisted.internet.interfaces import (
     IReactorTime,
     IReadDescriptor,
 )
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
@@ -206,6 +206,7 @@ class SharedPort:
         self._socket.setblocking(False)
         self._factory = factory
         self._open = True
+        self._held: socket.socket | None = None  # accepted with the last free file; it needs one more for a moment
         self.url = ""  # the master says it
 
     def fileno(self) -> int:
@@ -225,29 +226,41 @@ class SharedPort:
             for _ in range(_BACKLOG):  # who has connected already would get a reset
                 if not self._accept_one():
                     break
-            self._open = False
             self._reactor.removeReader(self)
-            self._socket.close()
+            self.connectionLost()
 
     def doRead(self) -> None:
         self._accept_one()
 
     def _accept_one(self) -> bool:
-        """False: nobody is there."""
+        """False: nobody is there, or nobody can be let in now."""
+        connection, self._held = self._held, None
         try:
-            connection, _ = self._socket.accept()
-        except OSError as error:  # mostly: another worker was quicker
+            if connection is None:
+                connection, _ = self._socket.accept()
+                connection.setblocking(False)
+            self._reactor.adoptStreamConnection(connection.fileno(), connection.family, cast(Any, self._factory))
+        except OSError as error:
             if error.errno in _NO_MORE:
-                self._log.error("no connection can be accepted: {error}", error=one_line(error))
-                self._reactor.removeReader(self)
-                self._reactor.callLater(_PAUSE, self.accept)
-            return False
-        with connection:  # adopted as a duplicate
-            connection.setblocking(False)
-            with suppress(OSError):  # it has gone already
-                self._reactor.adoptStreamConnection(connection.fileno(), connection.family, cast(Any, self._factory))
+                self._held = connection
+                self._pause(error)
+                return False
+            if connection is None:
+                return False  # mostly: another worker was quicker
+        connection.close()  # it was adopted as a duplicate, or has gone already
         return True
 
-    def connectionLost(self, reason: Failure) -> None:
+    def _pause(self, error: OSError) -> None:
+        self._log.error("no connection can be accepted: {error}", error=one_line(error))
+        self._reactor.removeReader(self)
+        self._reactor.callLater(_PAUSE, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._open and (self._held is None or self._accept_one()):
+            self._reactor.addReader(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._open = False
         self._socket.close()
+        if self._held is not None:
+            self._held.close()

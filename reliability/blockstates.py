@@ -1,6 +1,7 @@
 """What a disk with a cache may hold after a power cut: every state of it is looked at.
 
-A server works on a file system on a disk that logs its writes and flushes (``reliability.blockdevice``). A state is all
+A server works on a file system on a disk that logs its writes and flushes (``reliability.blockdevice``); it is killed
+and started again now and then, so that recoveries are among what is looked at. A state is all
 writes before the last flush up to some moment, and of those after it some, in parts of 4 KiB. Each is mounted, which
 replays the journal, looked at by the file system's own checker, and served: what had been acknowledged by that moment
 is there, and what was under way has happened or has not.
@@ -30,6 +31,7 @@ from reliability.program import Program, Verdict
 from reliability.server import BUCKET, Forker, Hang, Server, environment, serving, small_log
 
 _SIZE = 450 << 20
+_LIFE = 20  #: changes before a server is killed
 _KEYS = [f"key{number}" for number in range(5)]
 
 
@@ -87,6 +89,9 @@ def record(forker: Forker, home: Path, kind: str, *, changes: int, seed: int, sy
             with serving(server):
                 server.start().make_bucket()
                 for number in range(changes):
+                    if number % _LIFE == _LIFE - 1:
+                        server.kill_all()
+                        server.start()
                     key, kind_of = chance.choice(_KEYS), chance.random()
                     began = log.stat().st_size
                     version: Version = None

@@ -47,12 +47,13 @@ def run(
 ) -> Verdict:
     """One fault at a time.
 
-    :param sample: how many, chosen by ``seed``; 0: all of them. :param only: these system calls.
+    :param sample: about how many, chosen by ``seed``, as many of each error; 0: all of them.
+    :param only: these system calls.
     :param process: of this process only, ``server`` or ``writer``.
     """
     faults: list[str] = []
     answers: Counter[str] = Counter()
-    reached = 0
+    reached: Counter[str] = Counter()
     began = time.monotonic()
     points, after = survey(forker, home, OPERATIONS)
     cases = [
@@ -61,7 +62,7 @@ def run(
         for point in points
         if point.on_data and point.name in names and (not only or point.name in only) and process in ("", point.process)
     ]
-    chosen = choose(cases, sample, random.Random(seed))
+    chosen = _choose(cases, sample, random.Random(seed))
     rig = Rig(forker, home, *options)
     with serving(rig.server):
         rig.server.start()
@@ -71,7 +72,7 @@ def run(
             except (OSError, HTTPException) as failure:
                 status, found = 0, [repr(failure)]
             answers[f"{error} {status}"] += 1
-            reached += rig.injected()
+            reached[error] += rig.injected()
             faults += [f"{error}: {fault}" for fault in found]
         rig.server.stop()
     faults += check_data(rig.server.data)
@@ -79,10 +80,16 @@ def run(
     return faults, {
         "possible": len(cases),
         "tried": len(chosen),
-        "injected": reached,
+        "injected": dict(sorted(reached.items())),
         "answers": dict(sorted(answers.items())),
         "seconds": round(time.monotonic() - began, 1),
     }
+
+
+def _choose(cases: list[tuple[Point, str]], sample: int, chance: random.Random) -> list[tuple[Point, str]]:
+    by_error = [found for error in ERRORS if (found := [case for case in cases if case[1] == error])]
+    each = max(sample // len(by_error), 1) if sample else 0
+    return [case for found in by_error for case in choose(found, each, chance)]
 
 
 def _inject(rig: Rig, point: Point, error: str, after: State) -> tuple[int, list[str]]:

@@ -46,6 +46,12 @@ IMPATIENT = "--sabotage=impatient"
 NO_BACK_PRESSURE = "--sabotage=no-back-pressure"
 #: Syncs of blobs take as long as there is a file :data:`STUCK` in the working directory.
 STUCK_DISK = "--sabotage=stuck-disk"
+#: However much waits for the disk, more is begun.
+NO_QUEUE_LIMIT = "--sabotage=no-queue-limit"
+#: There may be more connections than files for them (``--workers 1``).
+NO_FILE_LIMIT = "--sabotage=no-file-limit"
+#: That there is no file for a newcomer is nothing to wait for (two workers or more).
+NO_PAUSE = "--sabotage=no-pause"
 #: What is in flight at the end is cut.
 NO_DRAIN = "--sabotage=no-drain"
 
@@ -254,6 +260,24 @@ def _stuck_disk() -> None:
     FileSystem.fdatasync = fdatasync  # type: ignore[method-assign]
 
 
+def _no_queue_limit() -> None:
+    from aisobj.storage.jobs import Jobs  # noqa: PLC0415
+
+    Jobs.check = lambda self: None  # type: ignore[method-assign]
+
+
+def _no_file_limit() -> None:
+    from aisobj import tap  # noqa: PLC0415
+
+    setattr(tap, "affordable_connections", lambda wanted: wanted)  # noqa: B010
+
+
+def _no_pause() -> None:
+    from aisobj import listening  # noqa: PLC0415
+
+    listening._NO_MORE = frozenset()
+
+
 def _no_drain() -> None:
     from aisobj import serving  # noqa: PLC0415
 
@@ -265,6 +289,9 @@ SABOTAGES = {
     IMPATIENT: _impatient,
     NO_BACK_PRESSURE: _no_back_pressure,
     STUCK_DISK: _stuck_disk,
+    NO_QUEUE_LIMIT: _no_queue_limit,
+    NO_FILE_LIMIT: _no_file_limit,
+    NO_PAUSE: _no_pause,
     NO_DRAIN: _no_drain,
     ACKNOWLEDGE_EARLY: _acknowledge_early,
     SKIP_DIRECTORY_SYNC: _skip_directory_sync,

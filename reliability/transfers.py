@@ -62,7 +62,14 @@ def run(
 
 
 def run_in_cgroup(
-    forker: Forker, home: Path, *, uploads: int, size: int, workers: int, limit: int = CGROUP_LIMIT
+    forker: Forker,
+    home: Path,
+    *,
+    uploads: int,
+    size: int,
+    workers: int,
+    limit: int = CGROUP_LIMIT,
+    options: tuple[str, ...] = (),
 ) -> tuple[list[str], dict[str, object]]:
     """``uploads`` at once that declare 5 GiB and break off after ``size`` bytes.
 
@@ -70,7 +77,7 @@ def run_in_cgroup(
     """
     home.mkdir(exist_ok=True)
     content = _make_content(home / "content", size)
-    server = Server(forker, home / "server", workers=workers)
+    server = Server(forker, home / "server", *options, workers=workers)
     with _cgroup(limit) as group, serving(server):
         # All that they take from their beginning counts, but for what they share with whom they are forked from.
         (group / "cgroup.procs").write_text(str(forker.pid))

@@ -4,6 +4,7 @@ because it waits for time-outs runs side by side.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import resource
@@ -19,10 +20,11 @@ from server import ServerProcess
 from reliability import aborts, drain, sabotage, slow, transfers
 from reliability.program import fresh_seed
 from reliability.server import BUCKET, Forker, Server, serving
-from reliability.wire import MIB, Wire
+from reliability.wire import MIB, Wire, allow_many_files
 
 MakeServer = Callable[..., ServerProcess]
 Measured = tuple[list[str], dict[str, Any]]
+Refusal = tuple[int, dict[str, str], bytes]
 
 CONNECTIONS = int(os.environ.get("SLOW_CONNECTIONS", "300"))
 REQUESTS = int(os.environ.get("ABORTED_REQUESTS", "6000"))
@@ -109,6 +111,15 @@ def test_uploads_that_break_off_fit_into_a_memory_cgroup(forker: Forker, tmp_pat
     assert faults == []
 
 
+def test_a_server_that_holds_whole_bodies_is_killed_in_its_cgroup(forker: Forker, tmp_path: Path) -> None:
+    if why := transfers.unavailable():
+        pytest.skip(why)
+    faults, measured = transfers.run_in_cgroup(
+        forker, tmp_path, uploads=16, size=48 * MIB, workers=2, options=(sabotage.NO_BACK_PRESSURE,)
+    )
+    assert "a process of the server was killed" in faults, measured
+
+
 # Clients that leave
 
 
@@ -154,6 +165,21 @@ def test_a_restart_with_a_port_of_its_own_is_found_out(tmp_path: Path) -> None:
 # A disk that does not keep up
 
 
+def fill_disk_pool(server: Server, body: bytes, most: int = 800) -> tuple[list[Wire], Refusal | None]:
+    """Uploads that wait for a disk that does not sync; and how the first one was refused that has an answer."""
+    waiting: list[Wire] = []
+    while len(waiting) < most:
+        wire = Wire(server.port, seconds=60)
+        wire.begin("PUT", f"/s3/{BUCKET}/large-{len(waiting)}", len(body))
+        wire.socket.sendall(body)
+        wire.socket.settimeout(0.003)
+        try:
+            return waiting, wire.answer()
+        except TimeoutError:
+            waiting.append(wire)
+    return waiting, None
+
+
 def test_a_full_disk_pool_is_503(forker: Forker, tmp_path: Path) -> None:
     server = Server(forker, tmp_path / "server", sabotage.STUCK_DISK)
     body = b"x" * 100_000  # too long for the index
@@ -162,27 +188,17 @@ def test_a_full_disk_pool_is_503(forker: Forker, tmp_path: Path) -> None:
         assert server.ask("PUT", f"/s3/{BUCKET}/small", b"small")[0] == 200
         stuck = server.home / sabotage.STUCK
         stuck.touch()
-        waiting: list[Wire] = []
-        refused: dict[str, str] = {}
-        while not refused:
-            assert len(waiting) < 1500, "it takes more and more"
-            wire = Wire(server.port, seconds=60)
-            wire.begin("PUT", f"/s3/{BUCKET}/large-{len(waiting)}", len(body))
-            wire.socket.sendall(body)
-            wire.socket.settimeout(0.003)
-            waiting.append(wire)
-            try:
-                status, refused, document = wire.answer()
-            except TimeoutError:
-                continue
-        assert (status, refused["retry-after"]) == (503, "1")
+        waiting, refusal = fill_disk_pool(server, body)
+        assert refusal is not None, "it takes more and more"
+        status, headers, document = refusal
+        assert (status, headers["retry-after"]) == (503, "1")
         assert b"<Code>SlowDown</Code>" in document and b"busy" in document
         assert len(waiting) > 500
         # What needs no disk of its own goes on.
         assert server.ask("GET", f"/s3/{BUCKET}/small") == (200, b"small")
         assert server.ask("DELETE", f"/s3/{BUCKET}/small")[0] == 204
         stuck.unlink()
-        for wire in waiting[:-1]:
+        for wire in waiting:
             wire.socket.settimeout(60)
             assert wire.answer()[0] == 200
             wire.close()
@@ -191,7 +207,35 @@ def test_a_full_disk_pool_is_503(forker: Forker, tmp_path: Path) -> None:
     assert "Traceback" not in server.log()
 
 
+def test_a_disk_pool_without_a_bound_is_found_out(forker: Forker, tmp_path: Path) -> None:
+    server = Server(forker, tmp_path / "server", sabotage.STUCK_DISK, sabotage.NO_QUEUE_LIMIT)
+    with serving(server):
+        server.start().make_bucket()
+        (server.home / sabotage.STUCK).touch()
+        waiting, refusal = fill_disk_pool(server, b"x" * 100_000)
+        for wire in waiting:
+            wire.close()
+    assert refusal is None
+
+
 # Open files
+
+
+def ask_in_a_crowd(port: int, connections: int) -> list[tuple[int, bytes]]:
+    """The answers to a client that comes after so many who say nothing. Raises ConnectionError."""
+    allow_many_files()
+    wires = [Wire(port) for _ in range(connections)]
+    try:
+        with Wire(port) as wire:
+            asked: list[tuple[str, str, bytes | None]] = [
+                ("PUT", "", None),
+                ("PUT", "/key", bytes(MIB)),
+                ("GET", "/key", None),
+            ]
+            return [wire.ask(method, f"/s3/{BUCKET}{key}", body) for method, key, body in asked]
+    finally:
+        for wire in wires:
+            wire.close()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -200,38 +244,66 @@ def test_connections_leave_files_for_their_requests(make_server: MakeServer, wor
     server.command[:0] = ["prlimit", "--nofile=600:600"]
     server.start()
     assert "only 172 connections for each worker" in server.log()
-    wires = [Wire(server.port) for _ in range(workers * 172 + 300)]
-    with Wire(server.port) as wire:
-        assert wire.ask("PUT", "/s3/bucket")[0] == 200
-        assert wire.ask("PUT", "/s3/bucket/key", bytes(MIB))[0] == 200
-        assert wire.ask("GET", "/s3/bucket/key") == (200, bytes(MIB))
+    answers = ask_in_a_crowd(server.port, workers * 172 + 500)
+    assert [status for status, _ in answers] == [200, 200, 200]
+    assert answers[-1][1] == bytes(MIB)
+
+
+def test_connections_that_leave_no_files_are_found_out(tmp_path: Path) -> None:
+    with Forker() as forker:
+        resource.prlimit(forker.pid, resource.RLIMIT_NOFILE, (600, 600))
+        server = Server(forker, tmp_path, sabotage.NO_FILE_LIMIT)
+        with serving(server), pytest.raises(ConnectionError):
+            ask_in_a_crowd(server.start().port, 172 + 500)
+
+
+NEWCOMERS = 60
+
+
+def come_without_files(server: Server, free: int) -> tuple[float, int]:
+    """Newcomers while no process has more than ``free`` files left: the part of its time that the busiest works
+    meanwhile, and how many newcomers are answered once there are files again."""
+    before = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in server.serving_pids()}
+    for pid, (_, hard) in before.items():
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")) + free, hard))
+    wires = [Wire(server.port, seconds=60) for _ in range(NEWCOMERS)]
+    used, began = [cpu_seconds(pid) for pid in before], time.monotonic()
+    time.sleep(1.5)
+    busiest = max(cpu_seconds(pid) - was for pid, was in zip(before, used, strict=True)) / (time.monotonic() - began)
+    for pid, limits in before.items():
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    answered = 0
     for wire in wires:
-        wire.close()
+        with contextlib.suppress(ConnectionError), wire:
+            answered += wire.ask("GET", "/-/health")[0] == 200
+    return busiest, answered
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_without_a_free_file_it_waits_and_does_not_spin(make_server: MakeServer, workers: int) -> None:
-    server = make_server(workers=workers, expect_errors=True)
-    serving = server.pids_of("aisobj.worker") if workers > 1 else [server.pid]
-    Wire(server.port).ask("GET", "/-/health")
-    before = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in serving}
-    for pid in serving:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")) + 3, before[pid][1]))
-    wires = [Wire(server.port) for _ in range(60)]
-    used = cpu_seconds(serving)
-    time.sleep(3)
-    assert cpu_seconds(serving) - used < 0.6 * workers  # of 3 * workers
-    for pid in serving:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, before[pid])
-    for wire in wires:
-        wire.close()
-    with Wire(server.port) as wire:
-        assert wire.ask("GET", "/-/health")[0] == 200
+@pytest.mark.parametrize("free", [0, 3])
+def test_without_a_free_file_newcomers_wait_and_nothing_spins(forker: Forker, tmp_path: Path, free: int) -> None:
+    server = Server(forker, tmp_path, workers=2)
+    with serving(server):
+        busiest, answered = come_without_files(server.start(), free)
+        assert (busiest < 0.2, answered) == (True, NEWCOMERS), busiest
+        server.stop()
 
 
-def cpu_seconds(pids: list[int]) -> float:
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+def test_without_a_free_file_one_process_cuts_newcomers_and_does_not_spin(forker: Forker, tmp_path: Path) -> None:
+    server = Server(forker, tmp_path)
+    with serving(server):
+        busiest, answered = come_without_files(server.start(), 3)
+        assert (busiest < 0.2, answered > 0) == (True, True), (busiest, answered)
+        assert server.ask("GET", "/-/health")[0] == 200
+        server.stop()
+
+
+def test_a_server_that_does_not_wait_for_a_free_file_is_found_out(forker: Forker, tmp_path: Path) -> None:
+    server = Server(forker, tmp_path, sabotage.NO_PAUSE, workers=2)
+    with serving(server):
+        assert come_without_files(server.start(), 0)[0] > 0.2
+        assert come_without_files(server, 3)[1] < NEWCOMERS
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
