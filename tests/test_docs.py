@@ -94,6 +94,30 @@ def test_the_unit_is_valid(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout + ended.stderr) == (0, "")
 
 
+def unknown(page: str) -> list[str]:
+    """What a page names of the tests, their variables and the programs that is not there."""
+    sources = {path.stem: path.read_text() for path in (ROOT / "tests").glob("test_*.py")}
+    tests = {name: set(re.findall(r"^(?:async )?def (test_\w+)", text, re.MULTILINE)) for name, text in sources.items()}
+    found = []
+    for name, test in re.findall(r"\b(test_\w+)(?:\.py)?(?:::(\w+))?", page):
+        there = test in tests.get(name, ()) if test else name in sources or any(name in of for of in tests.values())
+        found += [] if there else [f"{name}::{test}" if test else name]
+    for name in re.findall(r"`([A-Z][A-Z0-9_]*_(?:SEED|SECONDS))`", page):
+        found += [] if any(f'environ.get("{name}"' in text for text in sources.values()) else [name]
+    for module in re.findall(r"python -m ((?:reliability|fuzzing)(?:\.\w+)+)", page):
+        found += [] if (ROOT / module.replace(".", "/")).with_suffix(".py").exists() else [module]
+    return found
+
+
+def test_what_the_reliability_page_names_is_there() -> None:
+    assert unknown(record.PAGE.read_text()) == []
+
+
+def test_a_name_that_is_not_there_is_noticed() -> None:
+    page = "`test_crash.py` `test_no_such` `test_crash.py::test_none` `CRASH_SEED` `A_SEED` `python -m reliability.no`"
+    assert unknown(page) == ["test_no_such", "test_crash::test_none", "A_SEED", "reliability.no"]
+
+
 def test_the_figures_of_the_reliability_page_are_those_that_were_recorded() -> None:
     text = record.PAGE.read_text()
     assert record.page(text, record.load()) == text
