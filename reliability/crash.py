@@ -53,7 +53,7 @@ class Crasher:
     def crash(self) -> None:
         chance, server = self._random.random, self._server
         if chance() < self._in_start:
-            self.cut_start(server.kill)
+            self.cut_start(server.kill if chance() < 0.5 else server.kill_all)
         self.start()
         trouble = Trouble()
         with ThreadPoolExecutor(CLIENTS) as pool:
