@@ -15,7 +15,7 @@ import pytest
 
 from aisobj.errors import CorruptData
 from aisobj.storage import index_log
-from aisobj.storage.index_log import DATA_NAME, LOG_NAMES, IndexLog, LogFile
+from aisobj.storage.index_log import BLOCK, DATA_NAME, LOG_NAMES, IndexLog, LogFile
 from aisobj.storage.index_recovery import needs_recovery, recover
 from aisobj.storage.index_rows import write_rows
 from aisobj.storage.lmdb_env import open_environment
@@ -169,7 +169,10 @@ def test_a_recovery_that_is_cut_short_while_it_clears_the_logs_has_lost_nothing(
     assert not needs_recovery(rig.path)
 
 
-def test_a_log_whose_older_one_is_damaged_is_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("damage", [b"?", bytes(BLOCK)])
+def test_a_log_whose_older_one_is_damaged_is_no_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes
+) -> None:
     rig = Rig(tmp_path, 1, size=1 << 20)
     rig.commit()
     older = rig.log._current
@@ -177,7 +180,10 @@ def test_a_log_whose_older_one_is_damaged_is_no_index(tmp_path: Path, monkeypatc
     rig.log.checkpoint()
     rig.commit()
     rig.environment.close()
-    os.pwrite(older.descriptor, b"?", 12)
+    os.pwrite(older.descriptor, damage, 12 if len(damage) == 1 else 0)
+    with pytest.raises(CorruptData, match="have no base"):
+        recover(rig.path)
+    next(path for name in LOG_NAMES if LogFile(path := rig.path / name, create=False).generation == 0).unlink()
     with pytest.raises(CorruptData, match="have no base"):
         recover(rig.path)
 

@@ -48,6 +48,7 @@ BLOCK: Final = 4096
 _GROWTH: Final = 1 << 20
 
 _MAGIC: Final = b"AISILOG\0"
+_CLEARED: Final = b"AISNONE\0".ljust(BLOCK, b"\0")
 _VERSION: Final = 1
 _HEADER: Final = struct.Struct(">8sHQQI")  # magic, version, generation, seed, bytes of one meta page
 _MARK: Final = struct.Struct(">Q")  # generation
@@ -70,7 +71,7 @@ class LogFile:
     :ivar seed: of its records' digests, so that nothing a client sends looks like a record.
     :ivar meta_pages: LMDB's two, of the base.
     :ivar durable: whether the base is on the disk.
-    :ivar blank: whether it begins as a file that holds no log: one that is new, or was cleared.
+    :ivar cleared: it held one, which is in the index now. ``blank``: it never held one since it was made.
     """
 
     def __init__(self, path: Path, *, create: bool) -> None:
@@ -82,6 +83,7 @@ class LogFile:
         self.generation = self.seed = 0
         self.meta_pages = b""
         self.durable = False
+        self.cleared = False
         self.blank = True
         try:
             self._read_header()
@@ -95,7 +97,7 @@ class LogFile:
 
     def _read_header(self) -> None:
         head = os.pread(self.descriptor, BLOCK, 0)
-        self.blank = not any(head[: len(_MAGIC)])
+        self.cleared, self.blank = head == _CLEARED, not any(head)
         if len(head) < BLOCK or not head.startswith(_MAGIC):
             return
         _, version, generation, seed, page = _HEADER.unpack_from(head)
@@ -162,7 +164,7 @@ class LogFile:
         """It holds no log any more, durably."""
         self.generation = 0
         if self.size:
-            _write(self.descriptor, bytes(BLOCK), 0)
+            _write(self.descriptor, _CLEARED, 0)
             os.fdatasync(self.descriptor)
 
 

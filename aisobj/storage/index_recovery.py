@@ -82,11 +82,20 @@ class _Logs:
         if files and files[-1].durable:
             files = files[-1:]
         if files and not files[0].durable:
-            if not all(file.blank for file in self._open if file is not files[0]):
+            if not self._is_none(files[0]):
                 self.__exit__()
                 raise CorruptData(f"the logs of the index {path} have no base")
-            files = []  # a start, or the end of one, was cut short: the index was on the disk, and stayed as it was
+            files = []
         self.files = files
+
+    def _is_none(self, log: LogFile) -> bool:
+        """Whether this one, which has no mark and is alone, was about to begin, or was the next to be cleared: the
+        index is on the disk, and is what it was. (Zeros are no proof of that: a disk that fails may make them.)
+        """
+        others = [file for file in self._open if file is not log]
+        if others and all(file.cleared for file in others):
+            return True
+        return all(file.cleared or file.blank for file in others) and next(log.records(), None) is None
 
     def clear(self) -> None:
         """No file holds a log any more. The oldest goes first, since the newest counts meanwhile. Raises OSError."""
