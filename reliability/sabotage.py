@@ -142,6 +142,7 @@ def _stale_reads() -> None:
         if time.monotonic() > kept[0]:
             kept[:] = time.monotonic() + 0.05, environment.begin()
         self._prefix, self._transaction, self._cursor = row_prefix(partition), kept[1], None
+        self.version = kept[1].id()
 
     LmdbSnapshot.__init__ = begin  # type: ignore[method-assign]
     LmdbSnapshot.close = lambda self: None  # type: ignore[method-assign]
