@@ -161,7 +161,7 @@ def test_a_recovery_that_is_cut_short_while_it_clears_the_logs_has_lost_nothing(
     rig.environment.close()
     clear, begun = LogFile.clear, iter(range(9))
     with monkeypatch.context() as patch:
-        patch.setattr(LogFile, "clear", lambda file: cut_power() if next(begun) == cleared else clear(file))
+        patch.setattr(LogFile, "clear", lambda *given: cut_power() if next(begun) == cleared else clear(*given))
         with pytest.raises(PowerCut):
             recover(rig.path)
     recover(rig.path)
@@ -186,6 +186,35 @@ def test_a_log_whose_older_one_is_damaged_is_no_index(
     next(path for name in LOG_NAMES if LogFile(path := rig.path / name, create=False).generation == 0).unlink()
     with pytest.raises(CorruptData, match="have no base"):
         recover(rig.path)
+
+
+@pytest.mark.parametrize("block", ["mark", "header"])
+def test_a_log_that_has_lost_a_block_is_no_index_though_the_other_one_was_cleared(tmp_path: Path, block: str) -> None:
+    rig = Rig(tmp_path, 1)
+    rig.commit()
+    rig.close()  # an orderly end: both are cleared
+    rig = Rig(tmp_path, 2)
+    rig.commit()
+    log = rig.log._current
+    rig.environment.close()
+    os.pwrite(log.descriptor, bytes(BLOCK), 0 if block == "header" else BLOCK + len(log.meta_pages))
+    with pytest.raises(CorruptData):
+        needs_recovery(rig.path)
+    with pytest.raises(CorruptData):
+        recover(rig.path)
+
+
+def test_a_log_is_later_than_one_that_was_cleared_however_the_clock_was_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(tmp_path, 1)
+    before = rig.log.generation
+    rig.commit()
+    rig.close()
+    monkeypatch.setattr("time.time_ns", lambda: 1)
+    rig = Rig(tmp_path, 2)
+    assert rig.log.generation > before
+    rig.close()
 
 
 def test_what_was_taken_back_is_not_applied_and_an_orderly_end_needs_no_log(tmp_path: Path) -> None:

@@ -132,6 +132,42 @@ class Nobody(Resource):
         raise RuntimeError("the tree is asked")
 
 
+HEAD = b"GET /s3/bck/k HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_read_that_fails_is_the_trees_to_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("the index has no room for readers")
+
+    async with open_rig("memory", tmp_path) as rig:
+        await rig.bucket()
+        await rig.put(b"k", b"body")
+        monkeypatch.setattr(rig.store.objects, "fetch", fail)
+        with channel(rig) as (made, _, tree):
+            made.dataReceived(HEAD)
+            assert tree.asked == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_time_of_a_read_is_from_its_head_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_rig("memory", tmp_path) as rig:
+        await rig.bucket()
+        await rig.put(b"k", b"body")
+        fetch = rig.store.objects.fetch
+        with channel(rig) as (made, _, tree):
+            took = list[float]()
+            made.site.observers.append(lambda request, status, seconds: took.append(seconds))
+
+            def slow(*given: Any) -> Any:
+                made.site.clock.rightNow += 0.25
+                return fetch(*given)
+
+            monkeypatch.setattr(rig.store.objects, "fetch", slow)
+            made.dataReceived(HEAD)
+            assert (took, tree.asked) == ([0.25], 0)
+
+
 @contextmanager
 def channel(rig: Rig) -> Iterator[tuple[Any, Transport, Nobody]]:
     tree = Nobody()

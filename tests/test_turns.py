@@ -64,6 +64,23 @@ def test_some_are_under_way_at_a_time_and_the_others_follow_in_their_order() -> 
     assert Deferred.fromCoroutine(turns.run(work("late", 1, log))).result == "late"
 
 
+def test_what_is_done_at_once_does_not_wait_for_the_long_and_none_is_forgotten() -> None:
+    """However many there are: not one within the other's end, where the interpreter's stack would be theirs all."""
+    reactor, log = Reactor(), list[str]()
+    turns = Turns(reactor)
+    running = [Deferred.fromCoroutine(turns.run(work(f"long{number}-", 3, log))) for number in range(3 * MOST_BEGUN)]
+    short = [Deferred.fromCoroutine(turns.run(work("short", 1, log), at_once=True)) for _ in range(2000)]
+    assert [done.result for done in short] == ["short"] * 2000
+    longer = [Deferred.fromCoroutine(turns.run(work(f"more{number}-", 1, log))) for number in range(2000)]
+    while reactor.getDelayedCalls():
+        log.clear()
+        reactor.turn()
+        assert len([entry for entry in log if "closed" not in entry]) <= 1, "a slice a turn"
+    assert [done.result for done in running] == [f"long{number}-" for number in range(3 * MOST_BEGUN)]
+    assert [done.result for done in longer] == [f"more{number}-" for number in range(2000)]
+    assert turns._begun == 0
+
+
 def test_who_comes_later_begins_at_once_where_nobody_works() -> None:
     reactor, log = Reactor(), list[str]()
     turns = Turns(reactor)

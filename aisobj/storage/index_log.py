@@ -14,7 +14,7 @@ There are two files, used in turn, each with the base that its records begin wit
 at once, while a thread syncs LMDB's file up to there (a *checkpoint*). Until that is done, and said in the new file's
 *mark*, the older base and both logs are what counts. Nothing that a recovery may need is overwritten before.
 
-The form is in ``docs/format.md``. Files that hold no log begin with zeros.
+The form is in ``docs/format.md``. Files that hold no log say so, or are new and begin with zeros.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ BLOCK: Final = 4096
 _GROWTH: Final = 1 << 20
 
 _MAGIC: Final = b"AISILOG\0"
-_CLEARED: Final = b"AISNONE\0".ljust(BLOCK, b"\0")
+_CLEARED: Final = struct.Struct(">8sQ")  # another magic, generation
+_NONE: Final = b"AISNONE\0"
 _VERSION: Final = 1
 _HEADER: Final = struct.Struct(">8sHQQI")  # magic, version, generation, seed, bytes of one meta page
 _MARK: Final = struct.Struct(">Q")  # generation
@@ -71,7 +72,8 @@ class LogFile:
     :ivar seed: of its records' digests, so that nothing a client sends looks like a record.
     :ivar meta_pages: LMDB's two, of the base.
     :ivar durable: whether the base is on the disk.
-    :ivar cleared: it held one, which is in the index now. ``blank``: it never held one since it was made.
+    :ivar cleared: it holds none, and all logs up to this generation are in the index; 0: it does not say so.
+    :ivar blank: it begins with nothing but zeros, as a new file does.
     """
 
     def __init__(self, path: Path, *, create: bool) -> None:
@@ -83,7 +85,7 @@ class LogFile:
         self.generation = self.seed = 0
         self.meta_pages = b""
         self.durable = False
-        self.cleared = False
+        self.cleared = 0
         self.blank = True
         try:
             self._read_header()
@@ -97,7 +99,9 @@ class LogFile:
 
     def _read_header(self) -> None:
         head = os.pread(self.descriptor, BLOCK, 0)
-        self.cleared, self.blank = head == _CLEARED, not any(head)
+        self.blank = not any(head)
+        if head.startswith(_NONE) and head[: _CLEARED.size + _DIGEST] == _sealed(head[: _CLEARED.size]):
+            _, self.cleared = _CLEARED.unpack_from(head)
         if len(head) < BLOCK or not head.startswith(_MAGIC):
             return
         _, version, generation, seed, page = _HEADER.unpack_from(head)
@@ -160,11 +164,14 @@ class LogFile:
             _write(self.descriptor, bytes(grown - self.size), self.size)
             self.size = grown
 
-    def clear(self) -> None:
-        """It holds no log any more, durably."""
+    def clear(self, newest: int) -> None:
+        """It holds no log any more, durably.
+
+        :param newest: the greatest generation of which the index has everything.
+        """
         self.generation = 0
-        if self.size:
-            _write(self.descriptor, _CLEARED, 0)
+        if self.size and newest:
+            _write(self.descriptor, _sealed(_CLEARED.pack(_NONE, newest)).ljust(BLOCK, b"\0"), 0)
             os.fdatasync(self.descriptor)
 
 
@@ -205,7 +212,7 @@ class IndexLog:
         for file in self._files:
             file.make_room(_GROWTH)  # a full disk must not keep the next log from beginning
         sync_directory(path)
-        self._begin(self._other(newest), newest.generation)
+        self._begin(self._other(newest), max(newest.generation, *[file.cleared for file in self._files]))
         os.fdatasync(self._current.descriptor)
         self._current.mark()
 
@@ -276,8 +283,9 @@ class IndexLog:
             self._settle_checkpoint(wait=True)
             if not keep:
                 os.fdatasync(self._data)
+                newest = self._current.generation
                 for file in sorted(self._files, key=lambda file: file.generation):
-                    file.clear()
+                    file.clear(newest)
         finally:
             for reader in self._held:
                 reader.abort()

@@ -86,21 +86,27 @@ class _Logs:
                 self.__exit__()
                 raise CorruptData(f"the logs of the index {path} have no base")
             files = []
+        lost = any(file.cleared for file in self._open) and any(file.blank and file.size for file in self._open)
+        if not files and lost:
+            # Both are cleared together, and a log that begins leaves no zeros: a disk that fails does.
+            self.__exit__()
+            raise CorruptData(f"a log of the index {path} has been lost")
         self.files = files
 
     def _is_none(self, log: LogFile) -> bool:
         """Whether this one, which has no mark and is alone, was about to begin, or was the next to be cleared: the
-        index is on the disk, and is what it was. (Zeros are no proof of that: a disk that fails may make them.)
+        index is on the disk, and is what it was.
         """
         others = [file for file in self._open if file is not log]
-        if others and all(file.cleared for file in others):
+        if others and all(file.cleared >= log.generation for file in others):
             return True
         return all(file.cleared or file.blank for file in others) and next(log.records(), None) is None
 
     def clear(self) -> None:
         """No file holds a log any more. The oldest goes first, since the newest counts meanwhile. Raises OSError."""
+        newest = max((max(file.generation, file.cleared) for file in self._open), default=0)
         for file in sorted(self._open, key=lambda file: file.generation):
-            file.clear()
+            file.clear(newest)
 
     def __enter__(self) -> _Logs:
         return self

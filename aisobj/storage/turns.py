@@ -1,7 +1,8 @@
 """Long computations take turns: in one turn of the reactor only one of them does one slice of its work.
 
 So a small request waits for one slice at most, however many pages and long uploads are being made. Of those some are
-under way at a time: each holds what it has made so far, a page a MiB, and a snapshot of the index.
+under way at a time: each holds what it has made so far, a page a MiB, and a snapshot of the index. What is mostly done
+in one slice, and not asked for often, waits for neither.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ class Turns:
         """Do the work, a slice a turn, and return its result; it begins at once if it is nobody else's turn, and not
         too much has begun.
 
-        :param at_once: the first slice waits for no turn: for work that mostly has no other and is not asked for often.
+        :param at_once: the first slice waits for nothing: for work that mostly has no other and is not asked for often.
         """
-        if self._begun < MOST_BEGUN:
+        if at_once or self._begun < MOST_BEGUN:
             self._begun += 1
         else:
             place: Deferred[None] = Deferred()
@@ -56,10 +57,11 @@ class Turns:
                     return result
         finally:
             slices.close()
-            if self._to_begin:
-                self._to_begin.popleft().callback(None)
-            else:
-                self._begun -= 1
+            self._begun -= 1
+            if self._to_begin and self._begun < MOST_BEGUN:
+                self._begun += 1
+                # In a turn of its own: one that begins and ends at once would begin the next one within this one's end.
+                self._clock.callLater(0, self._to_begin.popleft().callback, None)
 
     async def take(self) -> None:
         """Wait for a turn."""
