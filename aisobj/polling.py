@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from errno import EINTR
 from functools import partial
+from select import EPOLLIN
 from typing import Any
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.logger import Logger
 
 _log = Logger()
-_USED = ("_poller", "_selectables", "_doReadOrWrite")
+_USED = ("_poller", "_selectables", "_doReadOrWrite", "_disconnectSelectable")
 
 
 def poll_quietly(reactor: object) -> None:
@@ -36,8 +37,23 @@ def _poll(reactor: Any, timeout: float | None) -> None:
     act = reactor._doReadOrWrite
     for descriptor, event in ready:
         selectable = selectables.get(descriptor)
-        if selectable is not None:
-            try:
+        if selectable is None:
+            continue
+        try:
+            if event == EPOLLIN:  # mostly; the other case does it too, in three more calls
+                _read(reactor, selectable)
+            else:
                 act(selectable, descriptor, event)
-            except Exception:
-                _log.failure("an event could not be dealt with")
+        except Exception:
+            _log.failure("an event could not be dealt with")
+
+
+def _read(reactor: Any, selectable: Any) -> None:
+    """As ``_doReadOrWrite`` where there is only something to read."""
+    try:
+        why = selectable.doRead()
+    except BaseException as error:
+        _log.failure("reading failed")
+        why = error
+    if why:
+        reactor._disconnectSelectable(selectable, why, True)

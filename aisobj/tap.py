@@ -198,7 +198,7 @@ def make_root(
     counting.closed = site.closed
     site.observers.append(
         lambda request, status, seconds: counting.observe(
-            request.operation, status, seconds, request.bytes_in, request.bytes_out
+            request.operation, status, seconds, request.body.received, request.bytes_out
         )
     )
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())

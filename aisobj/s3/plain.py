@@ -15,7 +15,7 @@ import re
 from typing import TYPE_CHECKING
 
 from aisobj.protocol import names
-from aisobj.protocol.presigned import PLAIN_QUERY, PlainQuery, without_secrets
+from aisobj.protocol.presigned import PLAIN_QUERY, PlainQuery
 from aisobj.s3.answers import read_lines
 from aisobj.s3.call import Context
 from aisobj.web.body import NO_BODY
@@ -88,10 +88,11 @@ class PlainReads:
         if lines is None or body is None:
             return None
         request = PlainRead(channel, started, method, uri, bucket, key)
-        if presigned is not None:
-            request.logged_target = (path + b"?" + without_secrets(presigned)).decode("ascii")
         if agent is not None:
             request.header = {b"user-agent": agent}.get
-        if not principal.anonymous:
+        if presigned is not None and not principal.anonymous:
             request.principal_name = principal.name
+            # A right credential has escapes, which a plain path has not, and no key has its own URL's signature in it.
+            shown = uri.replace(presigned[0], b"-", 1).replace(presigned[5], b"-", 1)
+            request.logged_target = shown.decode("ascii")
         return request, lines, body
