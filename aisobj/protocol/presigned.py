@@ -22,7 +22,6 @@ from aisobj.protocol.signing import (
     V4_QUERY,
     Authenticated,
     SignedRequest,
-    find_user,
     payload_mode,
     server_time,
 )
@@ -69,6 +68,7 @@ _CANONICAL = (
 )
 
 
+_SHOWN = b"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=-&X-Amz-Date=%b&X-Amz-%b=%b&X-Amz-%b=%b&X-Amz-Signature=-"
 #: The whole of a canonical request (``signing.canonical_request``) that signs a Host only.
 _CANONICAL_REQUEST = b"\n".join(
     (b"%b", b"%b", _CANONICAL.removesuffix(b"%b") + b"host", b"host:%b", b"", b"host", _UNSIGNED_PAYLOAD)
@@ -109,6 +109,14 @@ def verify_plain(
     return verify_claim(request, fields, query, claim, signed, credentials, prefix)
 
 
+def without_secrets(query: PlainQuery) -> bytes:
+    """The query, which :func:`verify_bare` has found right, with ``-`` for the credential and the signature."""
+    _, amz_date, before, signed_headers, after, _ = query
+    if before is None:
+        return _SHOWN % (amz_date, b"SignedHeaders", signed_headers, b"Expires", after)
+    return _SHOWN % (amz_date, b"Expires", before, b"SignedHeaders", signed_headers)
+
+
 def verify_bare(
     method: bytes,
     path: bytes,
@@ -130,8 +138,10 @@ def verify_bare(
     if signed_headers != b"host" or expires is None or (before is None) is (after is None):
         return None
     claim = read_claim(_decode(credential), amz_date, signed_headers, region, _WRONG)
-    _check_expiry(claim.seconds, expires, now)
-    principal, secret = find_user(credentials, claim.access_key, None)
+    user = credentials.lookup(claim.access_key)
+    if user is None or not claim.seconds - MAX_SKEW <= now <= claim.seconds + _expires_seconds(expires):
+        return None
+    principal, secret = user
     canonical = _CANONICAL_REQUEST % (method, path, credential, amz_date, expires, host)
     key = signing.signing_key(secret, claim.date, claim.region)
     return principal if is_signed(canonical, claim, signature, key) else None

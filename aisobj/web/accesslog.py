@@ -21,7 +21,7 @@ _SECRET: Final = frozenset(
     {"x-amz-signature", "x-amz-credential", "x-amz-security-token", "signature", "awsaccesskeyid"}
 )
 #: What a key may hold to stand in a line as it is: what ``quote_from_bytes`` leaves alone.
-_PLAIN_KEY: Final = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-~/"
+_is_plain_key: Final = re.compile(rb"[A-Za-z0-9_.~/-]*+").fullmatch
 _UNSAFE: Final = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # all but printable ASCII without " and \
 
 #: Requests held back for one write. Their lines are made together too: 8 us each, 20 between other work (measured).
@@ -88,7 +88,7 @@ def _line(request: Request, time: str, seconds: float) -> str:
 def _key(key: bytes) -> str:
     if not key:
         return "-"
-    return quote_from_bytes(key) if key.translate(None, _PLAIN_KEY) else key.decode("ascii")
+    return key.decode("ascii") if _is_plain_key(key) else quote_from_bytes(key)
 
 
 #: A target that needs no thought: no query, or one of a presigned URL as SDKs write it, whose secrets are left out of

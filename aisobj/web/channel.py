@@ -327,15 +327,16 @@ class Channel(Protocol):
         if request is None:
             return
         self._request = None
-        now = self.site.seconds()
-        self._deadline = now + self.site.limits.idle_seconds
+        site = self.site
+        now = site.seconds()
+        self._deadline = now + site.limits.idle_seconds
         request.ended(None)
-        self.site.request_ended(request)
-        if not request.keep_alive or self.site.draining:
+        site.request_ended(request)
+        if not request.keep_alive or site.draining:
             self._close_after_answer(now)
             return
         if self._body is not None:
-            self._deadline = now + self.site.limits.head_seconds
+            self._deadline = now + site.limits.head_seconds
             self._body.discard()
             self._check_body_end()
         if (self._buffer or self._paused or self._eof) and not self._advancing:
