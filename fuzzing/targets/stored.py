@@ -91,7 +91,9 @@ def _check_footer(end: bytes) -> Label:
         length = blob_format.footer_length(again[-blob_format.TRAILER :], footer.size + len(again))
         read = blob_format.decode_footer(again[:length], again[length:], footer.size + len(again))
         encode = msgspec.msgpack.encode  # a NaN, which an owner may hold, is not equal to itself
-        same(encode(msgspec.structs.replace(read, v=footer.v)), encode(footer), "a footer, written and read, is the same")
+        same(
+            encode(msgspec.structs.replace(read, v=footer.v)), encode(footer), "a footer, written and read, is the same"
+        )
         return "footer"
     return "none"
 
