@@ -150,8 +150,12 @@ class Activated:
         self._command += ["--workers", str(workers), "--no-sync", "--listen", listen]
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it; who connects from now on is answered. :raises Hang:"""
+    def start(self, attempts: int = 20) -> None:
+        """Start it; who connects from now on is answered.
+
+        :param attempts: where its port is its own: who connected to it meanwhile may have got it for a port of theirs
+            (a connection to itself), and must go first. :raises Hang:
+        """
         begun = self._log.stat().st_size if self._log.exists() else 0
         command = self._command
         descriptors: tuple[int, ...] = ()
@@ -167,6 +171,10 @@ class Activated:
         deadline = time.monotonic() + START_SECONDS
         while "listening on" not in self.log()[begun:]:
             if self._process.poll() is not None or time.monotonic() > deadline:
+                if attempts and not self._inherits and "Address already in use" in self.log()[begun:]:
+                    time.sleep(0.2)
+                    self.start(attempts - 1)
+                    return
                 raise Hang(f"the server did not start:\n{self.log()}")
             time.sleep(0.01)
 
