@@ -238,6 +238,17 @@ def test_a_long_document_keeps_nobody_waiting(raw: Sender, bucket: str, operatio
         document = b"<CompleteMultipartUpload>%b</CompleteMultipartUpload>" % parts
     md5 = base64.b64encode(hashlib.md5(document).digest()).decode()
     slow = raw.request("POST", target, [("content-md5", md5)], document)
+    seen = []
+    for _ in range(5):  # whatever else the machine does only adds to a wait; a server that is held up always is
+        longest, took = _wait_beside(raw, slow, status)
+        seen.append((longest, took))
+        if longest < took / 3:
+            return
+    raise AssertionError(seen)
+
+
+def _wait_beside(raw: Sender, slow: bytes, status: int) -> tuple[float, float]:
+    """The longest that another client waits while a request is answered, and how long that takes."""
     waits = []
     with raw.connect() as wire, ThreadPoolExecutor(1) as thread, raw.connect() as other:
         began = time.monotonic()
@@ -249,4 +260,4 @@ def test_a_long_document_keeps_nobody_waiting(raw: Sender, bucket: str, operatio
             waits.append(time.monotonic() - asked)
         took = time.monotonic() - began
         assert answer.result().status == status
-    assert max(waits) < took / 3, (max(waits), took)
+    return max(waits), took
