@@ -39,10 +39,6 @@ T = TypeVar("T")
 _log = Logger()
 
 
-#: Buckets of which one knows what they were when they were last looked at.
-_KNOWN_BUCKETS = 1024
-
-
 class Changes:
     """One atomic commit in the making, within one bucket's partition, or the root's with those that it founds."""
 
@@ -124,6 +120,10 @@ class Findings:
         return 0
 
 
+#: Buckets that are remembered as they were when they were last looked at.
+_KNOWN_BUCKETS = 1024
+
+
 class Engine:
     """Index, blobs and ids, as the store's parts use them.
 
@@ -194,10 +194,7 @@ class Engine:
         """Of the partition of the bucket that a name stands for; the caller closes it. Raises NoSuchBucket."""
         snapshot: ISnapshot = self.index.snapshot(keys.ROOT)
         try:
-            row = snapshot.get(keys.bucket_name(name))
-            if row is None:
-                raise no_such_bucket(name)
-            snapshot.turn_to(records.decode_bucket_name(row).id)
+            _turn_to_bucket(snapshot, name)
         except BaseException:
             snapshot.close()
             raise
@@ -215,10 +212,7 @@ class Engine:
                 bucket = known[1]
                 snapshot.turn_to(bucket.id)
                 return snapshot, bucket
-            row = snapshot.get(keys.bucket_name(name))
-            if row is None:
-                raise no_such_bucket(name)
-            snapshot.turn_to(records.decode_bucket_name(row).id)
+            _turn_to_bucket(snapshot, name)
             bucket = self.live_bucket(snapshot.get(keys.BUCKET), name)
         except BaseException:
             snapshot.close()
@@ -322,6 +316,14 @@ class Engine:
 
     def _is_made(self, changes: Changes, key: bytes) -> bool:
         return bool(self.index.get(changes.partition, (key,))[0] == changes.put.get(key))
+
+
+def _turn_to_bucket(snapshot: ISnapshot, name: str) -> None:
+    """From the root to the partition of the bucket that a name stands for. Raises NoSuchBucket."""
+    row = snapshot.get(keys.bucket_name(name))
+    if row is None:
+        raise no_such_bucket(name)
+    snapshot.turn_to(records.decode_bucket_name(row).id)
 
 
 def _is_ok(result: CommitResult) -> bool:

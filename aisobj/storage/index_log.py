@@ -25,7 +25,7 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -164,15 +164,29 @@ class LogFile:
             _write(self.descriptor, bytes(grown - self.size), self.size)
             self.size = grown
 
-    def clear(self, newest: int) -> None:
+    def clear(self, latest: int) -> None:
         """It holds no log any more, durably.
 
-        :param newest: the greatest generation of which the index has everything.
+        :param latest: the greatest generation of which the index has everything; 0: there was none.
         """
         self.generation = 0
-        if self.size and newest:
-            _write(self.descriptor, _sealed(_CLEARED.pack(_NONE, newest)).ljust(BLOCK, b"\0"), 0)
+        if self.size and latest:
+            _write(self.descriptor, _sealed(_CLEARED.pack(_NONE, latest)).ljust(BLOCK, b"\0"), 0)
             os.fdatasync(self.descriptor)
+
+
+def clear_logs(files: Collection[LogFile]) -> None:
+    """No file holds a log any more: the index has all of them, on the disk. The oldest goes first, since the newest
+    counts meanwhile. Raises OSError.
+    """
+    latest = _latest(files)
+    for file in sorted(files, key=lambda file: file.generation):
+        file.clear(latest)
+
+
+def _latest(files: Iterable[LogFile]) -> int:
+    """The greatest generation that they know of; 0: none."""
+    return max((max(file.generation, file.cleared) for file in files), default=0)
 
 
 class IndexLog:
@@ -212,7 +226,7 @@ class IndexLog:
         for file in self._files:
             file.make_room(_GROWTH)  # a full disk must not keep the next log from beginning
         sync_directory(path)
-        self._begin(self._other(newest), max(newest.generation, *[file.cleared for file in self._files]))
+        self._begin(self._other(newest), _latest(self._files))
         os.fdatasync(self._current.descriptor)
         self._current.mark()
 
@@ -283,9 +297,7 @@ class IndexLog:
             self._settle_checkpoint(wait=True)
             if not keep:
                 os.fdatasync(self._data)
-                newest = self._current.generation
-                for file in sorted(self._files, key=lambda file: file.generation):
-                    file.clear(newest)
+                clear_logs(self._files)
         finally:
             for reader in self._held:
                 reader.abort()

@@ -11,7 +11,7 @@ from pathlib import Path
 import lmdb
 
 from aisobj.errors import CorruptData, StorageError
-from aisobj.storage.index_log import DATA_NAME, LOG_NAMES, LogFile, Rows
+from aisobj.storage.index_log import DATA_NAME, LOG_NAMES, LogFile, Rows, clear_logs
 from aisobj.storage.index_rows import write_rows
 from aisobj.storage.lmdb_env import MAP_SIZE, open_environment
 
@@ -103,10 +103,8 @@ class _Logs:
         return all(file.cleared or file.blank for file in others) and next(log.records(), None) is None
 
     def clear(self) -> None:
-        """No file holds a log any more. The oldest goes first, since the newest counts meanwhile. Raises OSError."""
-        newest = max((max(file.generation, file.cleared) for file in self._open), default=0)
-        for file in sorted(self._open, key=lambda file: file.generation):
-            file.clear(newest)
+        """As ``clear_logs``."""
+        clear_logs(self._open)
 
     def __enter__(self) -> _Logs:
         return self
