@@ -34,6 +34,11 @@ FULL_OBJECT = "FULL_OBJECT"
 COMPOSITE = "COMPOSITE"
 
 
+def type_of(composite: bool) -> str:
+    """What ``x-amz-checksum-type`` and ``ChecksumType`` say."""
+    return COMPOSITE if composite else FULL_OBJECT
+
+
 class Digest(Protocol):
     """What ``hashlib``'s and ``xxhash``'s objects already are; ``update`` takes contiguous memory, uncopied."""
 

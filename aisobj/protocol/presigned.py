@@ -63,18 +63,16 @@ PLAIN_QUERY = (
     rb"&X-Amz-Signature=([A-Za-z0-9_.~-]++)"
 )
 _plain = re.compile(PLAIN_QUERY).fullmatch
+#: Credential, date, Expires if it precedes the next, SignedHeaders, Expires if it follows it, signature.
+PlainQuery = tuple[bytes, bytes, bytes | None, bytes, bytes | None, bytes]
 _CANONICAL = (
     b"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=%b&X-Amz-Date=%b&X-Amz-Expires=%b&X-Amz-SignedHeaders=%b"
 )
-
-
-_SHOWN = b"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=-&X-Amz-Date=%b&X-Amz-%b=%b&X-Amz-%b=%b&X-Amz-Signature=-"
-#: The whole of a canonical request (``signing.canonical_request``) that signs a Host only.
-_CANONICAL_REQUEST = b"\n".join(
-    (b"%b", b"%b", _CANONICAL.removesuffix(b"%b") + b"host", b"host:%b", b"", b"host", _UNSIGNED_PAYLOAD)
+#: A whole canonical request that signs a Host only: method, path, credential, date, Expires, Host.
+_BARE_REQUEST = signing.canonical_request(
+    b"%b", b"%b", _CANONICAL % (b"%b", b"%b", b"%b", b"host"), (b"host:%b",), b"host", _UNSIGNED_PAYLOAD
 )
-#: Credential, date, Expires if it precedes the next, SignedHeaders, Expires if it follows it, signature.
-PlainQuery = tuple[bytes, bytes, bytes | None, bytes, bytes | None, bytes]
+_SHOWN = b"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=-&X-Amz-Date=%b&X-Amz-%b=%b&X-Amz-%b=%b&X-Amz-Signature=-"
 
 _decode = lru_cache(maxsize=256)(signing.decode)  # of users and lists of headers, which come again and again
 
@@ -142,7 +140,7 @@ def verify_bare(
     if user is None or not claim.seconds - MAX_SKEW <= now <= claim.seconds + _expires_seconds(expires):
         return None
     principal, secret = user
-    canonical = _CANONICAL_REQUEST % (method, path, credential, amz_date, expires, host)
+    canonical = _BARE_REQUEST % (method, path, credential, amz_date, expires, host)
     key = signing.signing_key(secret, claim.date, claim.region)
     return principal if is_signed(canonical, claim, signature, key) else None
 

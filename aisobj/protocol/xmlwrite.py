@@ -10,6 +10,7 @@ import base64
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from aisobj.checksums import type_of
 from aisobj.errors import S3Error
 from aisobj.model import Checksum, ListedObject, ObjectRecord, Part, Upload, VersioningStatus
 from aisobj.protocol.listing import Page, PartsPage, Slices, UploadsPage
@@ -43,8 +44,7 @@ class _BetweenETagAndSize(dict[str, str]):
 
 def _kind_of_checksum(algorithm: str, composite: bool) -> str:
     """What a listing says of a checksum: which it is, but not its value."""
-    kind = "COMPOSITE" if composite else "FULL_OBJECT"
-    return f"<ChecksumAlgorithm>{algorithm}</ChecksumAlgorithm><ChecksumType>{kind}</ChecksumType>"
+    return f"<ChecksumAlgorithm>{algorithm}</ChecksumAlgorithm><ChecksumType>{type_of(composite)}</ChecksumType>"
 
 
 #: By whether it is composite; and where there is none.
@@ -200,7 +200,7 @@ def list_parts(params: PartsParams, bucket: str, key: bytes, upload: Upload, pag
 
 def copy_object_result(record: ObjectRecord) -> bytes:
     """``CopyObjectResult`` of the object that the copy made."""
-    kind = _optional("ChecksumType", _checksum_type(record.checksum)) if record.checksum else ""
+    kind = _optional("ChecksumType", type_of(record.checksum.parts > 0)) if record.checksum else ""
     return _document("CopyObjectResult", f"{_dated_etag(record)}{kind}{_checksum(record.checksum)}")
 
 
@@ -219,7 +219,7 @@ def initiate_multipart_upload_result(bucket: str, key: bytes, upload: Upload) ->
 
 def complete_multipart_upload_result(location: str, bucket: str, key: bytes, record: ObjectRecord) -> bytes:
     """``CompleteMultipartUploadResult``. ``location``: the object's URL, percent-encoded."""
-    kind = _optional("ChecksumType", _checksum_type(record.checksum)) if record.checksum else ""
+    kind = _optional("ChecksumType", type_of(record.checksum.parts > 0)) if record.checksum else ""
     return _document(
         "CompleteMultipartUploadResult",
         f"<Location>{escape(location)}</Location><Bucket>{escape(bucket)}</Bucket><Key>{escape_readable(key.decode())}</Key>"
@@ -301,10 +301,6 @@ def _checksum(checksum: Checksum | None) -> str:
     count = f"-{checksum.parts}" if checksum.parts else ""
     value = base64.b64encode(checksum.value).decode("ascii")
     return f"<Checksum{checksum.algorithm}>{value}{count}</Checksum{checksum.algorithm}>"
-
-
-def _checksum_type(checksum: Checksum) -> str:
-    return "COMPOSITE" if checksum.parts else "FULL_OBJECT"
 
 
 def _upload_checksum(upload: Upload) -> str:

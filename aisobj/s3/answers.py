@@ -68,7 +68,7 @@ def checksum_headers(checksum: Checksum | None) -> Headers:
     """``x-amz-checksum-*`` and its type."""
     if checksum is None:
         return []
-    kind = checksums.COMPOSITE if checksum.parts else checksums.FULL_OBJECT
+    kind = checksums.type_of(checksum.parts > 0)
     return [
         (checksums.header_name(checksum.algorithm).encode(), checksums.encode(checksum).encode()),
         (b"x-amz-checksum-type", kind.encode()),

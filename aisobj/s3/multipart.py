@@ -48,7 +48,7 @@ async def create_multipart_upload(call: Call) -> None:
 def _algorithm_headers(upload: Upload) -> list[tuple[bytes, bytes]]:
     if not upload.checksum_algorithm:
         return []
-    kind = checksums.FULL_OBJECT if upload.checksum_full_object else checksums.COMPOSITE
+    kind = checksums.type_of(not upload.checksum_full_object)
     return [
         (b"x-amz-checksum-algorithm", upload.checksum_algorithm.encode()),
         (b"x-amz-checksum-type", kind.encode()),
