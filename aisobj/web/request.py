@@ -193,16 +193,9 @@ class Request:
         """200, with headers that are lines already, Content-Length among them, and with all of its body."""
         if self.gone:
             return
-        self.status = 200
+        head = self._head(200, lines)
         self.bytes_out = len(body)
-        channel = self.channel
-        head = b"HTTP/1.1 200 OK\r\n%bx-amz-request-id: %b\r\n%b%b\r\n" % (
-            channel.site.common_headers(),
-            self.request_id.encode("ascii"),
-            lines,
-            channel.connection_header(self),
-        )
-        channel.write_last(b"".join((head, body)) if body else head)
+        self.channel.write_last(b"".join((head, body)))
 
     def start_response(self, status: int, headers: Sequence[tuple[bytes, bytes]], content_length: int) -> None:
         """The head of an answer whose body :meth:`send` sends. With no body to send (HEAD, 204, 304, length 0) the
@@ -254,9 +247,12 @@ class Request:
         lines = b"".join([b"%b: %b\r\n" % field for field in headers])
         if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or 0 in lines:
             raise ValueError("a response header holds CR, LF or NUL")
-        self.status = status
         if length is not None and status not in _BODILESS:
             lines += b"Content-Length: %d\r\n" % length
+        return self._head(status, lines)
+
+    def _head(self, status: int, lines: bytes) -> bytes:
+        self.status = status
         return b"%b%bx-amz-request-id: %b\r\n%b%b\r\n" % (
             _STATUS_LINES[status],
             self.channel.site.common_headers(),
