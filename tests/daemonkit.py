@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import signal
 import socket
 import subprocess
 import time
@@ -70,6 +71,16 @@ def wait_until_it_accepts_no_more(server: ServerProcess) -> None:
             return
         time.sleep(0.02)
     raise AssertionError("it still accepts")
+
+
+def end_at_once(server: ServerProcess) -> None:
+    """Tell it to end, and then once more, although it has requests to finish. It does."""
+    server.signal(signal.SIGTERM)
+    wait_until_it_accepts_no_more(server)
+    began = time.monotonic()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert time.monotonic() - began < 25  # the drain alone would take 30
 
 
 def fetch(server: ServerProcess, path: str, **headers: str) -> tuple[int, bytes]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.web.resource import Resource
 
 from aisobj import signing
 from aisobj.metrics import Gauges, Metrics
@@ -71,7 +72,7 @@ class _Sites:
         }
 
     def _site(self, store: ObjectStore, clock: Clock, is_open: bool, short: bool) -> Site:
-        site = Site(RootResource.__new__(RootResource), clock, Limits(head_bytes=4096, headers=20))
+        site = Site(Resource(), clock, Limits(head_bytes=4096, headers=20))
         authenticator = Authenticator(None if is_open else USERS, "", lambda: NOW)
         context = Context(store, authenticator, BucketProps(), lambda call, *given: succeed(call(*given)))
         site.root = RootResource(context, State(), Metrics(Gauges), Gauges)
@@ -107,7 +108,7 @@ def check(data: bytes) -> Label:
     return plainly, how % 12, short[0][9:12]
 
 
-def _answer(is_open: bool, short: bool, head: bytes) -> tuple[tuple[bytes, list[str]], bool]:
+def _answer(is_open: bool, short: bool, head: bytes) -> tuple[tuple[str, list[str]], bool]:
     """What was sent and logged, and whether the short way was taken."""
     sites = _sites()
     sites.ended.clear()
@@ -116,15 +117,14 @@ def _answer(is_open: bool, short: bool, head: bytes) -> tuple[tuple[bytes, list[
     channel.makeConnection(transport)  # type: ignore[no-untyped-call]
     channel.dataReceived(head)
     sites.clock.pump([0.0] * 4)  # a listing is made in slices
-    sent = transport.value()
+    sent = transport.value().decode("latin-1")
     lines = [_line(request, "now", 0.0) for request in sites.ended]
     plainly = any(type(request) is not Request for request in sites.ended)
     channel.connectionLost()
-    return (_without_ids(b"ID", sent), [_without_ids_in_text("ID", line) for line in lines]), plainly
+    return (_without_ids("ID", sent), [_without_ids("ID", line) for line in lines]), plainly
 
 
-_without_ids = re.compile(rb"[0-9A-F]{16}").sub
-_without_ids_in_text = re.compile(r"[0-9A-F]{16}").sub
+_without_ids = re.compile(r"[0-9A-F]{16}").sub
 _REQUEST = re.compile(rb"(.)(GET|HEAD) (/[!-~]*)\Z", re.DOTALL).match
 
 
@@ -149,16 +149,14 @@ def _head(data: bytes) -> tuple[int, bytes | None]:
 
 def _presigned(method: bytes, path: bytes, query: bytes, host: bytes, how: int) -> bytes:
     """A query with a right signature, as botocore orders it or as others do."""
-    credential = ACCESS_KEY.encode() + b"%2F20130524%2Fus-east-1%2Fs3%2Faws4_request"
+    day, time = (b"20130524", b"T000000Z") if how & 32 else (b"20130523", b"T235959Z")
     names, expires = b"X-Amz-SignedHeaders=host", b"X-Amz-Expires=%d" % (60 if how & 16 else 604800)
     parameters = [
         b"X-Amz-Algorithm=AWS4-HMAC-SHA256",
-        b"X-Amz-Credential=" + credential,
-        b"X-Amz-Date=20130524T000000Z" if how & 32 else b"X-Amz-Date=20130523T235959Z",
+        b"X-Amz-Credential=%b%%2F%b%%2Fus-east-1%%2Fs3%%2Faws4_request" % (ACCESS_KEY.encode(), day),
+        b"X-Amz-Date=" + day + time,
         *((names, expires) if how & 128 else (expires, names)),
     ]
-    if not how & 32:
-        parameters[1] = parameters[1].replace(b"20130524", b"20130523")
     query = b"&".join([*parameters, *([query] if query else [])])
     return query + b"&X-Amz-Signature=" + signature_of(method, path, query, [(b"host", host)], signing.UNSIGNED_PAYLOAD)
 
