@@ -268,6 +268,8 @@ class Client:
             raise Cut(f"{method} {target}: {type(error).__name__}: {error}") from None
         if answer.status >= 500:
             raise Unanswered(f"{method} {target}: {answer}")
+        if b"<Code>NoSuchBucket</Code>" in answer.body:
+            raise Unexpected(f"{method} {target}: lost: the bucket, whose creation was promised")
         if answer.status not in good:
             raise Unexpected(f"{method} {target}: {answer}")
         return answer
