@@ -31,7 +31,7 @@ from aisobj.programs import steady
 from aisobj.protocol.credentials import Credentials
 from aisobj.root import RootResource
 from aisobj.s3.call import Context
-from aisobj.s3.plain import PlainReads
+from aisobj.s3.plain import shortcuts
 from aisobj.serving import Serving
 from aisobj.shared_metrics import make_directory
 from aisobj.storage.embedded import (
@@ -203,7 +203,7 @@ def make_root(
     )
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     context = Context(store, authenticator, props, in_thread, region)
-    site.shortcut = PlainReads(context)
+    site.shortcuts.update(shortcuts(context))
     return RootResource(context, state, counting, gauges)
 
 

@@ -36,7 +36,7 @@ from aisobj.protocol import (
     xmlread,
 )
 from aisobj.protocol import signing as verifying
-from aisobj.s3 import plain
+from aisobj.s3 import plain_reads, plain_writes
 from aisobj.storage import blob_format, records
 from aisobj.web import accesslog, channel, framing, head
 from fuzzing import judge, worker
@@ -101,8 +101,12 @@ def _squares(value: str, parse: Callable[[str], Any] = conditions.parse_range) -
     return parse(value)
 
 
-def _looks_past_range(head: bytes, match: Callable[[bytes], Any] = plain._match) -> Any:
+def _looks_past_range(head: bytes, match: Callable[[bytes], Any] = plain_reads._match) -> Any:
     return match(re.sub(rb"\r\nRange: [!-~]+", b"", head))
+
+
+def _looks_past_if_match(data: bytes, start: int, end: int, match: Any = plain_writes._match) -> Any:
+    return match(re.sub(rb"\r\nIf-Match: [!-~]+", b"", data[:end]))
 
 
 BUGS = (
@@ -127,9 +131,14 @@ BUGS = (
     Bug(
         "connection", "any pieces", channel, "_without_empty_lines", lambda nothing, data: data.removeprefix(b"\r\n")
     ),  # was there
-    Bug("plain-read", "another reader", plain, "_match", _looks_past_range),
+    Bug("plain-read", "another reader", plain_reads, "_match", _looks_past_range),
     Bug("plain-read", "safety", presigned, "is_signed", lambda canonical, claim, signature, key: True),
     Bug("plain-read", "safety", accesslog, "_target", lambda uri: uri.decode("ascii")),
+    Bug("plain-write", "another reader", plain_writes, "_match", _looks_past_if_match),
+    Bug(
+        "plain-write", "another reader", plain_writes.PlainWrites, "_is_whole", lambda self, method, lengths, body: True
+    ),
+    Bug("plain-write", "safety", plain_writes, "write_lines", lambda bucket, record: b"Content-Length: 0\r\n"),
     Bug("range", "another reader", conditions, "_number", lambda text: int(text[:9]) if text else None),
     Bug("range", "memory", targets, "parse_range", _keeps),
     Bug("range", "time", targets, "parse_range", _squares),

@@ -14,13 +14,25 @@ sys.path.append(str(Path(__file__).parent.parent))  # for the programs beside th
 from aisapi import api
 from badinputs import world
 from fsck import check_directory
-from s3fixtures import anonymous, bucket, raw, s3, set_checksum_type, signed, signed_bucket, signed_s3, slow_connections
+from s3fixtures import (
+    anonymous,
+    bucket,
+    presigner,
+    raw,
+    s3,
+    set_checksum_type,
+    signed,
+    signed_bucket,
+    signed_s3,
+    slow_connections,
+)
 from server import CREDENTIALS, ServerProcess, running
 
 __all__ = [
     "anonymous",
     "api",
     "bucket",
+    "presigner",
     "raw",
     "s3",
     "set_checksum_type",

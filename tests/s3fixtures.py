@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from botocore.exceptions import ClientError
+from plainkit import Presigner
 from s3raw import Sender, Wire, user_of
 
 _names = (f"bucket-{number}" for number in itertools.count(1))
@@ -62,6 +63,13 @@ def signed_bucket(signed_s3: Any) -> str:
     name = fresh_name()
     signed_s3.create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture
+def presigner(signed_server: Any) -> Presigner:
+    """Its URLs have no parameters of checksums."""
+    config = {"signature_version": "s3v4", "request_checksum_calculation": "when_required"}
+    return Presigner(signed_server, signed_server.boto(config=config))
 
 
 @pytest.fixture(scope="session")

@@ -54,6 +54,15 @@ def write_headers(bucket: Bucket, record: ObjectRecord) -> Headers:
     return [etag_header(record.etag), *checksum_headers(record.checksum), *version_header(bucket, record)]
 
 
+def write_lines(bucket: Bucket, record: ObjectRecord) -> bytes:
+    """The same as lines, with Content-Length, of a write without a checksum."""
+    version = shown(bucket, record)
+    return b'ETag: "%b"\r\n%bContent-Length: 0\r\n' % (
+        record.etag.encode("ascii"),
+        b"x-amz-version-id: %b\r\n" % version.encode("ascii") if version else b"",
+    )
+
+
 def etag_header(etag: str) -> tuple[bytes, bytes]:
     return b"ETag", b'"%b"' % etag.encode("ascii")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+import msgspec
 from twisted.internet.defer import Deferred, succeed
 
-from aisobj.checksums import DigestSet, new_digest
+from aisobj.checksums import DigestSet, etag, new_digest
 from aisobj.errors import CorruptData, S3Error, StoreBusy, StoreFull, StoreReadOnly
-from aisobj.model import Extent
+from aisobj.model import Body, Extent
 from aisobj.storage.engine import Engine, slow_down
 from aisobj.storage.interfaces import IBlobReader, IBlobWriter, Owner
 
@@ -31,6 +32,36 @@ class WrittenBody:
         self.digests = digests
         self.inline = inline
         self.extents = extents
+
+
+class NewBody(msgspec.Struct, frozen=True, gc=False):
+    """What a record says of its body; either ``inline`` or ``body`` or neither (empty)."""
+
+    size: int
+    etag: Callable[[bytes], str]  #: version id -> ETag (type none has the version in it)
+    checksum_type: str
+    checksum_value: str
+    inline: bytes | None = None
+    body: Body | None = None
+    owner: bytes = b""  #: the body id, where it must be a given one (an upload's)
+    parts: int = 0
+
+
+def new_body(body: WrittenBody) -> NewBody:
+    """A written one."""
+    stored = Body(body.extents) if body.extents else None
+    return _new_body(body.checksum_type, body.size, body.digests.hex(body.checksum_type), body.inline, stored)
+
+
+def whole_body(checksum_type: str, data: bytes) -> NewBody:
+    """One that goes into the index, all of it."""
+    digest = new_digest(checksum_type)
+    digest.update(data)
+    return _new_body(checksum_type, len(data), digest.hexdigest(), data, None)
+
+
+def _new_body(checksum_type: str, size: int, value: str, inline: bytes | None, stored: Body | None) -> NewBody:
+    return NewBody(size, lambda version: etag(checksum_type, value, version), checksum_type, value, inline, stored)
 
 
 class BodyWriter:

@@ -10,11 +10,11 @@ from aisobj import checksums
 from aisobj.errors import CommitUnknown, S3Error, StorageError
 from aisobj.model import Attributes, Body, Bucket, Checksum, Extent, ObjectRecord, Part, Upload
 from aisobj.protocol.conditions import WritePrecondition
-from aisobj.storage.bodies import BodyWriter, WrittenBody
+from aisobj.storage.bodies import BodyWriter, NewBody, WrittenBody
 from aisobj.storage.engine import Engine, blob_ids
 from aisobj.storage.interfaces import Owner
 from aisobj.storage.multipart import Uploads
-from aisobj.storage.objects import Found, NewBody, Objects
+from aisobj.storage.objects import Found, Objects
 
 
 class Copier:

@@ -303,16 +303,20 @@ class Engine:
                 return True
             raise
 
-    def commit_soon(self, changes: Changes, key: bytes) -> Deferred[bool]:
-        """:meth:`commit_or_find`; no coroutine runs unless something fails."""
+    def commit_soon(self, changes: Changes, key: bytes, then: Callable[[bool], T | Deferred[T]]) -> Deferred[T]:
+        """What ``then`` makes of :meth:`commit_or_find`; no coroutine runs unless something fails."""
         if self.read_only:
             return fail(S3Error("ServiceUnavailable"))
-        return self._send(changes).addCallbacks(_is_ok, self._commit_failed, errbackArgs=(changes, key))
+        return self._send(changes).addCallbacks(
+            _committed, self._commit_failed, callbackArgs=(then,), errbackArgs=(changes, key, then)
+        )
 
-    def _commit_failed(self, failure: Failure, changes: Changes, key: bytes) -> Deferred[bool] | bool | Failure:
+    def _commit_failed(
+        self, failure: Failure, changes: Changes, key: bytes, then: Callable[[bool], T | Deferred[T]]
+    ) -> T | Deferred[T] | Failure:
         if failure.check(CommitUnknown) is None:  # it has not happened; this makes room, or says what is wrong
-            return Deferred.fromCoroutine(self.commit(changes))
-        return self._is_made(changes, key) or failure
+            return Deferred.fromCoroutine(self.commit(changes)).addCallback(then)
+        return then(True) if self._is_made(changes, key) else failure
 
     def _is_made(self, changes: Changes, key: bytes) -> bool:
         return bool(self.index.get(changes.partition, (key,))[0] == changes.put.get(key))
@@ -326,8 +330,8 @@ def _turn_to_bucket(snapshot: ISnapshot, name: str) -> None:
     snapshot.turn_to(records.decode_bucket_name(row).id)
 
 
-def _is_ok(result: CommitResult) -> bool:
-    return result is _OK
+def _committed(result: CommitResult, then: Callable[[bool], T]) -> T:
+    return then(result is _OK)
 
 
 def no_such_bucket(name: str) -> S3Error:

@@ -151,12 +151,12 @@ def prepare_commit(
     row_keys = (*expect, *put, *delete, *add)
     if found:
         row_keys = (*row_keys, *(key for rows in found.values() for key in rows))
-    for name in (partition, *found):
-        if len(name) > MAX_PARTITION:
-            raise ValueError(f"a partition's name of {len(name)} bytes; the most is {MAX_PARTITION}")
-    for key in row_keys:
-        if not 0 < len(key) <= MAX_KEY:
-            raise ValueError(f"a row key of {len(key)} bytes; it must have 1 to {MAX_KEY}")
+    longest = max(map(len, (partition, *found)))
+    if longest > MAX_PARTITION:
+        raise ValueError(f"a partition's name of {longest} bytes; the most is {MAX_PARTITION}")
+    lengths = [*map(len, row_keys)]
+    if lengths and not 0 < min(lengths) <= max(lengths) <= MAX_KEY:
+        raise ValueError(f"row keys of {min(lengths)} to {max(lengths)} bytes; they must have 1 to {MAX_KEY}")
     return Commit(
         0,
         partition,

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import lmdb
 
-from aisobj.storage.index_protocol import Commit, changes
+from aisobj.storage import keys
+from aisobj.storage.index_protocol import Commit, holds
 from aisobj.storage.lmdb_env import row_prefix
 
 
@@ -17,17 +18,19 @@ class IndexRows:
     """
 
     __slots__ = ("_changed", "_get", "_read")
+    _changed: dict[bytes, bytes | tuple[int, ...] | None]  # counters that were added to are encoded in the end
 
     def __init__(self, get: Callable[[bytes], bytes | None]) -> None:
         self._get = get
         self._read: dict[bytes, bytes | None] = {}
-        self._changed: dict[bytes, bytes | None] = {}
+        self._changed = {}
 
     def get(self, key: bytes) -> bytes | None:
         """A row as the commits so far leave it, by its whole key."""
         changed = self._changed
         if key in changed:
-            return changed[key]
+            value = changed[key]
+            return keys.encode_counters(value) if isinstance(value, tuple) else value
         read = self._read
         if key in read:
             return read[key]
@@ -35,26 +38,42 @@ class IndexRows:
         return row
 
     def apply(self, commit: Commit) -> bool:
-        """Whether what it expects is true, and then it is applied. Raises as ``index_protocol.changes``."""
+        """Whether what it expects is true, and then it is applied.
+
+        Raises as ``index_protocol.changes``, and then some of it may have been: none of the commits can be written.
+        """
         prefix = row_prefix(commit.partition)
-        change = changes(commit, lambda key: self.get(prefix + key))
-        if change is None:
-            return False
-        delete, put = change
+        for key, wanted in commit.expect.items():
+            if not holds(self.get(prefix + key), wanted):
+                return False
         changed = self._changed
-        for key in delete:
+        for key in commit.delete:
             changed[prefix + key] = None
-        for key, value in put.items():
+        for key, value in commit.put.items():
             changed[prefix + key] = value
+        for key, amounts in commit.add.items():
+            self._add(prefix + key, amounts)
         for partition, rows in commit.found.items():
             prefix = row_prefix(partition)
             for key, value in rows.items():
                 changed[prefix + key] = value
         return True
 
+    def _add(self, key: bytes, amounts: Sequence[int]) -> None:
+        value = self._changed.get(key)
+        if not isinstance(value, tuple):
+            row = self.get(key)
+            value = None if row is None else keys.counters_in(row)
+        self._changed[key] = tuple(amounts) if value is None else keys.sum_counters(value, amounts)
+
     def changes(self) -> tuple[list[bytes], dict[bytes, bytes]]:
-        """(keys of rows to delete, rows to put): what is different from what ``get`` read, or may be."""
-        put = {key: value for key, value in self._changed.items() if value is not None}
+        """(keys of rows to delete, rows to put): what is different from what ``get`` read, or may be. Raises
+        struct.error where a sum has become too large."""
+        put = {
+            key: keys.encode_counters(value) if isinstance(value, tuple) else value
+            for key, value in self._changed.items()
+            if value is not None
+        }
         return [key for key in self._changed if key not in put] if len(put) < len(self._changed) else [], put
 
 

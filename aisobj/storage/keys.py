@@ -102,14 +102,21 @@ def add_counters(row: bytes | None, amounts: Sequence[int]) -> bytes:
 
     Raises ValueError or struct.error where the row is none, or not as wide: what is not known must not be added to.
     """
-    if row is None:
-        return encode_counters(amounts)
+    return encode_counters(amounts if row is None else sum_counters(counters_in(row), amounts))
+
+
+def counters_in(row: bytes) -> tuple[int, ...]:
+    """The values in a counters row. Raises ValueError or struct.error where it is none."""
     try:
         packed = records.unseal(row)
     except StorageError as error:
         raise ValueError(str(error)) from None
-    old = struct.unpack(f">{len(packed) // 8}q", packed)
-    return encode_counters([a + b for a, b in zip(old, amounts, strict=True)])
+    return struct.unpack(f">{len(packed) // 8}q", packed)
+
+
+def sum_counters(old: Sequence[int], amounts: Sequence[int]) -> tuple[int, ...]:
+    """Raises ValueError where one is not as wide as the other."""
+    return tuple([a + b for a, b in zip(old, amounts, strict=True)])
 
 
 def decode_counters(row: bytes | None) -> Counters:

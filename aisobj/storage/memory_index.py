@@ -78,6 +78,15 @@ class MemoryIndex:
     def _rows(self, partition: bytes) -> _Rows:
         return self._partitions.setdefault(partition, _Rows({}, []))
 
+    def rows(self) -> dict[bytes, dict[bytes, bytes]]:
+        """A copy of everything: partition -> its rows."""
+        return {name: dict(rows.by_key) for name, rows in self._partitions.items() if rows.by_key}
+
+    def reset(self, rows: Mapping[bytes, Mapping[bytes, bytes]]) -> None:
+        """Hold these, and nothing else."""
+        self._version += 1
+        self._partitions = {name: _Rows(dict(by_key), sorted(by_key)) for name, by_key in rows.items()}
+
     def get(self, partition: bytes, keys: Sequence[bytes]) -> list[bytes | None]:
         rows = self._rows(partition).by_key
         return [rows.get(key) for key in keys]

@@ -29,10 +29,10 @@ from aisobj.protocol.conditions import WritePrecondition
 from aisobj.protocol.listing import PartsPage, Slices, UploadsPage, list_parts, list_uploads
 from aisobj.protocol.listparams import PartsParams, UploadsParams
 from aisobj.storage import keys, records
-from aisobj.storage.bodies import BodyWriter, WrittenBody
+from aisobj.storage.bodies import BodyWriter, NewBody, WrittenBody
 from aisobj.storage.engine import Changes, Engine, blob_ids
 from aisobj.storage.interfaces import Expect
-from aisobj.storage.objects import NewBody, Objects
+from aisobj.storage.objects import Objects
 
 MIN_PART_SIZE = 5 << 20
 MAX_OBJECT_SIZE = 5 << 40

@@ -25,7 +25,15 @@ from aisobj.protocol.conditions import WritePrecondition
 from aisobj.protocol.listing import Page, Slices, list_objects
 from aisobj.protocol.listparams import ListParams
 from aisobj.storage import keys, records
-from aisobj.storage.bodies import BodyWriter, ExtentSource, VerifyingSource, WrittenBody
+from aisobj.storage.bodies import (
+    BodyWriter,
+    ExtentSource,
+    NewBody,
+    VerifyingSource,
+    WrittenBody,
+    new_body,
+    whole_body,
+)
 from aisobj.storage.buckets import Buckets
 from aisobj.storage.corrupt_rows import note_corrupt_rows
 from aisobj.storage.engine import Changes, Engine, blob_ids
@@ -34,6 +42,8 @@ from aisobj.storage.interfaces import ISnapshot
 
 # A member of an Enum is looked up by a function in Python 3.11.
 _INLINE, _EXTENTS, _ACTIVE = BodyKind.INLINE, BodyKind.EXTENTS, BucketState.ACTIVE
+
+_NO_ATTRIBUTES = Attributes()
 
 #: User metadata and headers up to this many bytes stay in the object's record, longer ones in a row of their own.
 SHORT_HEADERS = 160
@@ -58,19 +68,6 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
     changes: Changes
     current: ObjectRecord | None
     snapshot: ISnapshot
-
-
-class NewBody(msgspec.Struct, frozen=True, gc=False):
-    """What a record says of its body; either ``inline`` or ``body`` or neither (empty)."""
-
-    size: int
-    etag: Callable[[bytes], str]  #: version id -> ETag (type none has the version in it)
-    checksum_type: str
-    checksum_value: str
-    inline: bytes | None = None
-    body: Body | None = None
-    owner: bytes = b""  #: the body id, where it must be a given one (an upload's)
-    parts: int = 0
 
 
 #: Decides on the record that is there now, or None; raises S3Error to refuse.
@@ -199,7 +196,7 @@ class Objects:
         :param seen: the version that ``precondition`` held for when the request began; with If-Match, another one that
             it holds for too is a conflict (ConditionalRequestConflict), as somebody wrote in between.
         """
-        new = _new_body(body)
+        new = new_body(body)
 
         def check(current: ObjectRecord | None) -> None:
             precondition.check(current)
@@ -217,15 +214,33 @@ class Objects:
     def put_seen(
         self, seen: Seen, name: str, key: bytes, body: WrittenBody, attributes: Attributes
     ) -> Deferred[tuple[Bucket, ObjectRecord]]:
-        """:meth:`put` without conditions, over what :meth:`see` has found. The caller closes the snapshot."""
+        """:meth:`put` without conditions of an inline body, over what :meth:`see` has found. The caller closes the
+        snapshot."""
+        return self._put_seen(seen, name, key, new_body(body), attributes)
 
+    def put_whole(self, name: str, key: bytes, data: bytes) -> Deferred[tuple[Bucket, ObjectRecord]] | None:
+        """:meth:`put` without conditions and attributes of at most ``inline_limit`` bytes. None: it has to wait before
+        it can begin. Raises NoSuchBucket, and S3Error where nothing can be stored now.
+        """
+        seen = self.see(name, key)
+        if seen is None:
+            return None
+        try:
+            self._engine.check_space()
+            return self._put_seen(seen, name, key, whole_body(seen.bucket.props.checksum_type, data), _NO_ATTRIBUTES)
+        finally:
+            seen.snapshot.close()
+
+    def _put_seen(
+        self, seen: Seen, name: str, key: bytes, new: NewBody, attributes: Attributes
+    ) -> Deferred[tuple[Bucket, ObjectRecord]]:
         def done(ok: bool) -> tuple[Bucket, ObjectRecord] | Deferred[tuple[Bucket, ObjectRecord]]:
             if ok:
                 return seen.bucket, record
-            return Deferred.fromCoroutine(self.put(name, key, body, attributes, WritePrecondition.none))
+            return Deferred.fromCoroutine(self.replace(name, key, attributes, any_current, new))
 
-        record = self._replace_seen(seen, key, _new_body(body), attributes)
-        return self._engine.commit_soon(seen.changes, keys.OBJECT + key).addCallback(done)
+        record = self._replace_seen(seen, key, new, attributes)
+        return self._engine.commit_soon(seen.changes, keys.OBJECT + key, done)
 
     async def replace(
         self, name: str, key: bytes, attributes: Attributes, check: Check, new: NewBody
@@ -276,7 +291,7 @@ class Objects:
             self._delete_seen(seen, key, seen.current)
         finally:
             seen.snapshot.close()
-        return self._engine.commit_soon(seen.changes, keys.OBJECT + key).addCallback(done)
+        return self._engine.commit_soon(seen.changes, keys.OBJECT + key, done)
 
     async def delete(self, name: str, key: bytes, check: Check) -> ObjectRecord | None:
         """Remove the object if ``check`` of it lets it; what was removed, or None where there was none.
@@ -397,13 +412,6 @@ class Objects:
             changes.put[keys.BODY + record.body_id] = records.encode(new.body)
             if not new.owner:  # an upload's blobs keep their owner: its id becomes the body's
                 changes.own_blobs(record.body_id, blob_ids(new.body))
-
-
-def _new_body(body: WrittenBody) -> NewBody:
-    kind = body.checksum_type
-    value = body.digests.hex(kind)
-    stored = Body(body.extents) if body.extents else None
-    return NewBody(body.size, lambda version: checksums.etag(kind, value, version), kind, value, body.inline, stored)
 
 
 def no_such_key(key: bytes) -> S3Error:

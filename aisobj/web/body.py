@@ -211,6 +211,17 @@ class RequestBody:
             delivery.errback(failure)
 
 
+class WholeBody(RequestBody):
+    """One that came with its head, and has been taken: nothing can be read from it."""
+
+    length = 0
+    complete = True
+    failed = False
+
+    def __init__(self, received: int) -> None:
+        self.received = received
+
+
 class _Collector:
     def __init__(self, limit: int, too_large_code: str) -> None:
         self.pieces: list[bytes] = []

@@ -116,7 +116,7 @@ class Channel(Protocol):
             if self._dropped > self.site.limits.linger_bytes:
                 self.abort()
             return
-        if self._request is None and not self._buffer and self._body is None and self._take_shortcut(data):
+        if self._request is None and not self._buffer and self._body is None and self._take_plain(data):
             return
         self._buffer = self._buffer + data if self._buffer else data
         if self._body is not None:
@@ -142,15 +142,15 @@ class Channel(Protocol):
 
     # Requests
 
-    def _take_shortcut(self, head: bytes) -> bool:
-        """Answer what can be answered from its head alone; False if it must be looked at as usual."""
-        shortcut = self.site.shortcut
-        answer = None if shortcut is None else shortcut(self, head)
-        if answer is None:
+    def _take_plain(self, data: bytes) -> bool:
+        """Begin what a shortcut knows; False if it must be looked at as usual."""
+        shortcut = self.site.shortcuts.get(data[:1])
+        request = None if shortcut is None else shortcut(self, data)
+        if request is None:
             return False
         self._deadline = math.inf
-        self._request, lines, body = answer
-        self._request.respond_lines(lines, body)
+        self._request = request
+        request.answer()
         return True
 
     def advance(self) -> None:

@@ -54,10 +54,14 @@ class OperationResource(Resource):
             self._failed(Failure(), request)
         else:
             if running is not None:
-                if request.method not in READS and request.site.audit_log is not None:
-                    running.addCallback(self._done, request)
-                running.addErrback(self._failed_later, request)
+                self.watch(running, request)
         return NOT_DONE_YET
+
+    def watch(self, running: Deferred[None], request: Request) -> None:
+        """See to what is left of an operation when it ends: its line in the audit log, or the answer to its failure."""
+        if request.method not in READS and request.site.audit_log is not None:
+            running.addCallback(self._done, request)
+        running.addErrback(self._failed_later, request)
 
     def _done(self, _: object, request: Request) -> None:
         if request.site.audit_log is not None:

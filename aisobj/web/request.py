@@ -42,6 +42,7 @@ _STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode("ascii")) for status in HTTPStatus
 }
 _BODILESS: Final = frozenset({204, 304})
+_NO_HEADERS: Final[dict[bytes, bytes]] = {}
 
 _PERCENT: Final = ord("%")  # a number is looked for at once, bytes after a TypeError in Python 3.11
 
@@ -189,11 +190,11 @@ class Request:
         self.bytes_out = len(body)
         self.channel.write_last(b"".join((head, body)))
 
-    def respond_lines(self, lines: bytes, body: bytes | memoryview) -> None:
-        """200, with headers that are lines already, Content-Length among them, and with all of its body."""
+    def respond_lines(self, status: int, lines: bytes, body: bytes | memoryview = b"") -> None:
+        """The whole answer, with headers that are lines already, Content-Length among them."""
         if self.gone:
             return
-        head = self._head(200, lines)
+        head = self._head(status, lines)
         self.bytes_out = len(body)
         self.channel.write_last(b"".join((head, body)))
 
@@ -278,3 +279,33 @@ class Request:
                 ended.callback(None)
             else:
                 ended.errback(reason)
+
+
+class PlainRequest(Request):
+    """One that a shortcut has made of what the channel has received; it has what the channel, the log and the metrics
+    ask a request for, and no more.
+
+    :param key: decoded.
+    """
+
+    http11 = True
+    keep_alive = True
+    body = NO_BODY
+
+    def __init__(
+        self, channel: Channel, started: float, method: bytes, uri: bytes, path: bytes, bucket: str, key: bytes
+    ) -> None:
+        self.channel = channel
+        self.method = method
+        self.uri = uri
+        self.path = path
+        self.query = uri[len(path) + 1 :]
+        self.bucket = bucket
+        self.key = key
+        self.header = _NO_HEADERS.get
+        self.started = started
+        self.request_id = new_request_id()
+
+    def answer(self) -> None:
+        """Answer, now or when what was begun has been done. Raises nothing."""
+        raise NotImplementedError

@@ -19,12 +19,12 @@ from aisobj.web.auditlog import AuditLog
 from aisobj.web.channel import Channel
 from aisobj.web.limits import Limits
 from aisobj.web.outbox import Outbox
-from aisobj.web.request import Request
+from aisobj.web.request import PlainRequest, Request
 from aisobj.web.transport import HeldBlocks
 
 Observer = Callable[[Request, int, float], None]
-#: The head of a request -> the request, with what its ``respond_lines`` takes; None: ask the tree.
-Shortcut = Callable[[Channel, bytes], tuple[Request, bytes, bytes | memoryview] | None]
+#: What has been received of a request -> all of it, begun; None: nothing is done, ask the tree.
+Shortcut = Callable[[Channel, bytes], PlainRequest | None]
 
 
 @implementer(IProtocolNegotiationFactory)
@@ -35,7 +35,7 @@ class Site(Factory):
         body, and returns ``NOT_DONE_YET`` or a whole body.
     :param clock: the reactor, or a ``task.Clock``; counts seconds, from any moment.
     :param now: seconds since the epoch, which may jump; None: those of ``clock``.
-    :ivar shortcut: is asked before the head is parsed, where there is one.
+    :ivar shortcuts: which is asked, before the head is parsed, by the first byte of the request.
     :ivar observers: called with each request, its status and its seconds when it has ended.
     :ivar connections: the open ones.
     :ivar closed: how many connections were closed for a limit's sake, by the limit (``aisobj.metrics.CLOSED``).
@@ -58,7 +58,7 @@ class Site(Factory):
         self.limits = limits or Limits()
         self.access_log = access_log
         self.audit_log = audit_log
-        self.shortcut: Shortcut | None = None
+        self.shortcuts: dict[bytes, Shortcut] = {}
         self.observers: list[Observer] = []
         self.closed: Counter[str] = Counter()
         self.outbox = Outbox(clock)

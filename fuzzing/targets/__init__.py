@@ -14,8 +14,8 @@ from fuzzing.targets import (
     metadata,
     names,
     native,
+    plain_requests,
     queries,
-    reads,
     signatures,
     stored,
     users,
@@ -24,8 +24,8 @@ from fuzzing.targets import (
 TARGETS: Mapping[str, Target] = {
     target.name: target
     for family in (
-        documents, signatures, bodies, heads, reads, conditions, names, queries, metadata, listings, native, stored,
-        users,
+        documents, signatures, bodies, heads, plain_requests, conditions, names, queries, metadata, listings, native,
+        stored, users,
     )
     for target in family.TARGETS
 }  # fmt: skip
