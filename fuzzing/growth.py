@@ -1,9 +1,10 @@
 """``python -m fuzzing.growth``: what an input costs grows with its length, and not with the square of it.
 
 Inputs are pumped: one word of a target's language, many times, in the middle or at the end of an input of its corpus.
-Eight times as long an input may take 24 times as long (the square would be 64), and memory in proportion. Time is CPU
-time, the least of some; what takes next to nothing is not compared. A line of JSON for each target, exit status 1 where
-one grows.
+Eight times as long an input may take 24 times as long (the square would be 64), or no more than thrice what half of it
+takes (the square: four times), since what is long is not read in the way of what is short; and memory in proportion.
+Time is CPU time, the least of some; what takes next to nothing is not compared. A line of JSON for each target, exit
+status 1 where one grows.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fuzzing.target import Target
 from fuzzing.targets import TARGETS
 
 TIMES = 8
-MAX_RATIO = 24.0
+MAX_RATIO, MAX_HALF_RATIO = 24.0, 3.0
 NOTHING = 0.01  #: seconds
 _SEEDS = 4  #: inputs of the corpus that are pumped
 #: Bytes of memory for each byte of an input, its reference's included, and what anything takes.
@@ -47,11 +48,13 @@ def judge(target: Target, sample: int = 0) -> dict[str, Any]:
     inputs, worst, most = 0, 0.0, 0.0
     chosen = list(pumped(target, size))
     for before, token, after in chosen[:: len(chosen) // sample or 1] if sample else chosen:
-        short, long = (before + token * (length // len(token)) + after for length in (size // TIMES, size))
+        short, half, long = (
+            before + token * (length // len(token)) + after for length in (size // TIMES, size // 2, size)
+        )
         inputs += 1
         took = _seconds(target, long, 1)
         worst = max(worst, took)
-        if took > NOTHING and _seconds(target, long, 3) > MAX_RATIO * _seconds(target, short, 5):
+        if took > NOTHING and _grows(target, short, half, long):
             found.append({"word": repr(token), "before": repr(before[-100:]), "seconds": round(took, 3)})
         if inputs % 10 == 1:
             peak = _peak(target, long)
@@ -66,6 +69,15 @@ def judge(target: Target, sample: int = 0) -> dict[str, Any]:
         "memory_per_byte": round(most),
         "grows": found,
     }
+
+
+def _grows(target: Target, short: bytes, half: bytes, long: bytes) -> bool:
+    took = _seconds(target, long, 3)
+    return (
+        took > NOTHING
+        and took > MAX_RATIO * _seconds(target, short, 5)
+        and took > MAX_HALF_RATIO * _seconds(target, half, 3)
+    )
 
 
 def _seconds(target: Target, data: bytes, times: int) -> float:
