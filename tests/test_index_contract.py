@@ -245,6 +245,26 @@ async def test_counters_commute_and_never_conflict(index: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_counters_are_seen_by_commits_sent_together(index: Any) -> None:
+    sums = [keys.encode_counters((n, n)) for n in range(4)]
+    expected: list[dict[bytes, Any]] = [
+        {b"C": ABSENT}, {b"C": PRESENT}, {b"C": sums[2]}, {b"C": sums[2]}, {b"C": ABSENT}
+    ]  # fmt: skip
+    adds = [index.commit(BUCKET, expect, {}, [], {b"C": (1, 1)}) for expect in expected]
+    assert await gatherResults(adds) == [OK, OK, OK, CONFLICT, CONFLICT]
+    assert index.get(BUCKET, [b"C"]) == [sums[3]]
+    replaced = [
+        index.commit(BUCKET, {}, {}, [], {b"C": (1, 1)}),
+        index.commit(BUCKET, {}, {}, [b"C"]),
+        index.commit(BUCKET, {b"C": ABSENT}, {}, [], {b"C": (1, 1)}),
+        index.commit(BUCKET, {}, {b"C": sums[2]}),
+        index.commit(BUCKET, {b"C": sums[2]}, {}, [], {b"C": (1, 1)}),
+    ]
+    assert set(await gatherResults(replaced)) == {OK}
+    assert index.get(BUCKET, [b"C"]) == [sums[3]]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_counter_that_cannot_be_added_fails_only_its_own_commit(index: Any) -> None:
     await fill(index, {b"C": keys.encode_counters((1, 2)), b"text": b"no"})
     bad = [

@@ -10,7 +10,7 @@ import pytest_twisted
 from plainkit import CLIENTS, LONG_WAY, Presigner, channel, told
 from s3fixtures import fresh_name
 from s3raw import Wire
-from storekit import Rig, open_rig
+from storekit import INLINE, Rig, open_rig
 
 OBJECTS: dict[str, dict[str, Any]] = {
     "plain": {"Body": b"0123456789"},
@@ -142,3 +142,19 @@ def test_as_many_headers_as_a_head_may_have(presigner: Presigner, signed_s3: Any
     for count in (3, 4, 90, 400):
         lines = "Accept: a\r\n" * count
         assert told(presigner.ask("GET", url, lines)) == told(presigner.ask("GET", url, LONG_WAY + lines))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_that_is_over_holds_no_body(tmp_path: Path) -> None:
+    """The access log keeps some of them for a second, and so does a connection whose client does not read."""
+    async with open_rig("memory", tmp_path) as rig:
+        await rig.bucket()
+        await rig.put(b"k", b"x" * INLINE)
+        with channel(rig) as (made, _, tree):
+            ended: list[Any] = []
+            made.site.observers.append(lambda request, status, seconds: ended.append(request))
+            made.dataReceived(HEAD)
+            assert (len(ended), tree.asked) == (1, 0)
+        assert [
+            value for value in vars(ended[0]).values() if isinstance(value, memoryview) or value == b"x" * INLINE
+        ] == []

@@ -19,13 +19,15 @@ _match = re.compile(
 
 
 class PlainRead(PlainRequest):
-    """With its answer."""
+    """With its answer, until it is given: the request itself lives on for the access log."""
 
     lines: bytes
     content: bytes | memoryview
 
     def answer(self) -> None:
-        self.respond_lines(200, self.lines, self.content)
+        lines, content = self.lines, self.content
+        del self.lines, self.content
+        self.respond_lines(200, lines, content)
 
 
 class PlainReads:

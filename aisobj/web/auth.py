@@ -66,7 +66,7 @@ class Authenticator:
         return found
 
     def authenticate_bare(self, method: bytes, path: bytes, host: bytes, query: PlainQuery | None) -> Principal | None:
-        """Who asks, for a read that has no header of importance but Host; parameters as for
+        """Who asks, for a request that has no header of importance but Host and Content-Length; parameters as for
         :func:`aisobj.protocol.presigned.verify_bare`, but ``query`` may be None. None, or S3Error, where only
         :meth:`authenticate` can tell.
         """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from fuzzing.target import Label, Target, chance, same, words
-from fuzzing.world import HOST, presigned, worlds
+from fuzzing.targets.world import HOST, presigned, worlds
 
 _READ = re.compile(rb"(.)(GET|HEAD) (/[!-~]*)\Z", re.DOTALL).match
 _WRITE = re.compile(rb"(.)(PUT|DELETE) (/[!-~]*)\Z", re.DOTALL).match
