@@ -25,6 +25,7 @@ from aisobj.storage.store import ObjectStore
 from aisobj.web.accesslog import _line
 from aisobj.web.auditlog import AuditLog
 from aisobj.web.auth import Authenticator
+from aisobj.web.channel import Channel
 from aisobj.web.health import State
 from aisobj.web.limits import Limits
 from aisobj.web.request import Request
@@ -71,15 +72,16 @@ class World:
 
     :param short: whether plain requests have their short way.
     :ivar plainly: whether the last request has taken it.
+    :ivar sites: the open one, and that which wants signatures, by whether it is open.
     """
 
     def __init__(self, short: bool) -> None:
         self.plainly = False
-        self._clock = Clock()
-        self._index = MemoryIndex()
+        self.clock = Clock()
+        self.index = MemoryIndex()
         self._ids = ids = _Ids()
-        self._blobs = MemoryBlobs(ids)
-        store = ObjectStore(self._index, self._blobs, self._clock, ids, inline_limit=_INLINE)
+        self.blobs = MemoryBlobs(ids)
+        store = ObjectStore(self.index, self.blobs, self.clock, ids, inline_limit=_INLINE)
         for name, props in _BUCKETS.items():
             now(store.buckets.create(name, "owner", props))
             for key, (body, attributes) in _OBJECTS.items():
@@ -89,14 +91,14 @@ class World:
                 now(store.objects.put(name, key, written, attributes, WritePrecondition.none))
         self._ended: list[Request] = []
         self._audited: list[bytes] = []
-        self._sites = {is_open: self._site(store, is_open, short) for is_open in (False, True)}
+        self.sites = {is_open: self._site(store, is_open, short) for is_open in (False, True)}
         self._first_rows = self.rows()
         self._first_id = ids.make()
 
     def _site(self, store: ObjectStore, is_open: bool, short: bool) -> Site:
         audit_log = AuditLog(os.devnull, lambda: NOW, {})
         audit_log._file = self  # type: ignore[assignment]
-        site = Site(Resource(), self._clock, Limits(head_bytes=4096, headers=20), audit_log=audit_log)
+        site = Site(Resource(), self.clock, Limits(head_bytes=4096, headers=20), audit_log=audit_log)
         authenticator = Authenticator(None if is_open else USERS, "", lambda: NOW)
         context = Context(store, authenticator, BucketProps(), lambda call, *given: succeed(call(*given)))
         site.root = RootResource(context, State(), Metrics(Gauges), Gauges)
@@ -113,27 +115,37 @@ class World:
         """What was sent and logged when ``data`` came on a connection of its own."""
         self._ended.clear()
         self._audited.clear()
-        channel = self._sites[is_open].buildProtocol(None)
-        transport = Transport()
-        channel.makeConnection(transport)  # type: ignore[no-untyped-call]
+        channel, transport = self.connect(is_open)
         channel.dataReceived(data)
-        self._clock.pump([0.0] * 4)  # a listing is made in slices
-        sent = transport.value().decode("latin-1")
+        self.clock.pump([0.0] * 4)  # a listing is made in slices
+        sent = without_ids(transport)
         channel.connectionLost()
+        self.plainly = any(type(request) is not Request for request in self._ended)
+        return sent, self.logged()
+
+    def connect(self, is_open: bool) -> tuple[Channel, Transport]:
+        """A client of one of the sites."""
+        channel, transport = self.sites[is_open].buildProtocol(None), Transport()
+        channel.makeConnection(transport)  # type: ignore[no-untyped-call]
+        return channel, transport
+
+    def logged(self) -> list[str]:
+        """The lines of both logs, without ids, since the last :meth:`ask` or :meth:`reset`."""
         lines = [_line(request, "now", 0.0) for request in self._ended]
         lines += [line.decode("ascii") for line in self._audited]
-        self.plainly = any(type(request) is not Request for request in self._ended)
-        return _without_ids(sent), [_without_ids(line) for line in lines]
+        return [_without_request_ids("ID", line) for line in lines]
 
     def rows(self) -> dict[bytes, dict[bytes, bytes]]:
         """All that the index holds, by partition."""
-        return self._index.rows()
+        return self.index.rows()
 
     def reset(self) -> None:
-        """Be as it was in the beginning."""
-        self._index.reset(self._first_rows)
+        """Be as it was in the beginning. No connection is open."""
+        self._ended.clear()
+        self._audited.clear()
+        self.index.reset(self._first_rows)
         self._ids.reset(id_time(self._first_id))
-        now(self._blobs.remove(now(self._blobs.newer_than(self._first_id))))
+        now(self.blobs.remove(now(self.blobs.newer_than(self._first_id))))
 
 
 @cache
@@ -153,8 +165,9 @@ def now(running: Any) -> Any:
     return found[0]
 
 
-def _without_ids(text: str) -> str:
-    return _without_request_ids("ID", text)
+def without_ids(transport: Transport) -> str:
+    """What was sent, but for what tells one request from another."""
+    return _without_request_ids("ID", transport.value().decode("latin-1"))
 
 
 def presigned(method: bytes, target: bytes, how: int) -> bytes:
