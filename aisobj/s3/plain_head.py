@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from aisobj.model import Principal
 from aisobj.protocol import names
 from aisobj.protocol.presigned import PLAIN_QUERY, PlainQuery, without_secrets
@@ -17,11 +15,6 @@ HOST = rb"Host: ([A-Za-z0-9.-]++(?::[0-9]{1,5}+)?+)\r\n"
 ACCEPT = rb"(?:Accept(?:-Encoding|-Language)?+: [!-~](?:[ -~]*[!-~])?\r\n){0,3}+"
 AGENT = rb"(?:User-Agent: ([!-~](?:[ -~]*[!-~])?)\r\n)?+"
 KEEP_ALIVE = rb"(?:Connection: [Kk]eep-[Aa]live\r\n)?+"
-
-
-def signature(query: Sequence[bytes | None]) -> PlainQuery | None:
-    """Of the groups of :data:`TARGET`; None without one."""
-    return query if query[0] is not None else None  # type: ignore[return-value]
 
 
 def note_sender(request: PlainRequest, principal: Principal, presigned: PlainQuery | None, agent: bytes | None) -> None:

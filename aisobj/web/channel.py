@@ -116,8 +116,10 @@ class Channel(Protocol):
             if self._dropped > self.site.limits.linger_bytes:
                 self.abort()
             return
-        if self._request is None and not self._buffer and self._body is None and self._take_plain(data):
-            return
+        if self._request is None and not self._buffer and self._body is None:
+            shortcut = self.site.shortcuts.get(data[:1])
+            if shortcut is not None and shortcut(self, data):
+                return
         self._buffer = self._buffer + data if self._buffer else data
         if self._body is not None:
             self._sending.received += len(data)
@@ -142,16 +144,10 @@ class Channel(Protocol):
 
     # Requests
 
-    def _take_plain(self, data: bytes) -> bool:
-        """Begin what a shortcut knows; False if it must be looked at as usual."""
-        shortcut = self.site.shortcuts.get(data[:1])
-        request = None if shortcut is None else shortcut(self, data)
-        if request is None:
-            return False
-        self._deadline = math.inf
+    def begin(self, request: Request) -> None:
+        """For a shortcut, before it answers: this is the request that is being answered."""
         self._request = request
-        request.answer()
-        return True
+        self._deadline = math.inf
 
     def advance(self) -> None:
         """Go on with what has been read, as far as it goes."""

@@ -305,7 +305,3 @@ class PlainRequest(Request):
         self.header = _NO_HEADERS.get
         self.started = started
         self.request_id = new_request_id()
-
-    def answer(self) -> None:
-        """Answer, now or when what was begun has been done. Raises nothing."""
-        raise NotImplementedError

@@ -19,12 +19,13 @@ from aisobj.web.auditlog import AuditLog
 from aisobj.web.channel import Channel
 from aisobj.web.limits import Limits
 from aisobj.web.outbox import Outbox
-from aisobj.web.request import PlainRequest, Request
+from aisobj.web.request import Request
 from aisobj.web.transport import HeldBlocks
 
 Observer = Callable[[Request, int, float], None]
-#: What has been received of a request -> all of it, begun; None: nothing is done, ask the tree.
-Shortcut = Callable[[Channel, bytes], PlainRequest | None]
+#: Answers a request, now or later, if it knows what has been received as the whole of one, and then has the channel
+#: ``begin`` it. False: nothing is done, ask the tree.
+Shortcut = Callable[[Channel, bytes], bool]
 
 
 @implementer(IProtocolNegotiationFactory)
