@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import msgspec
-
-from aisobj.storage import keys
 
 if TYPE_CHECKING:
     from aisobj.storage.interfaces import Expectations
@@ -179,22 +177,3 @@ def holds(row: bytes | None, wanted: bool | bytes) -> bool:
     if isinstance(wanted, bytes):
         return row == wanted
     return (row is not None) is wanted
-
-
-def changes(
-    commit: Commit, get: Callable[[bytes], bytes | None]
-) -> tuple[Collection[bytes], dict[bytes, bytes]] | None:
-    """What a commit does to a partition whose rows ``get`` reads: (keys to delete, rows to put). None: a conflict.
-
-    Raises ValueError or struct.error where a counters row does not have the form or the width of what is added.
-    """
-    for key, wanted in commit.expect.items():
-        if not holds(get(key), wanted):
-            return None
-    put = commit.put
-    if commit.add:
-        put = dict(put)
-        for key, amounts in commit.add.items():
-            old = put.get(key) if key in put or key in commit.delete else get(key)
-            put[key] = keys.add_counters(old, amounts)
-    return commit.delete, put

@@ -40,8 +40,8 @@ class IndexRows:
     def apply(self, commit: Commit) -> bool:
         """Whether what it expects is true, and then it is applied.
 
-        Raises as ``index_protocol.changes``, but for a sum of counters that is too large, which :meth:`changes` raises
-        if it still is in the end. Some of the commit may have been applied then: none of them can be written.
+        Raises ValueError or struct.error where a counters row does not have the form or the width of what is added.
+        Some of the commit may have been applied then: none of them can be written.
         """
         prefix = row_prefix(commit.partition)
         for key, wanted in commit.expect.items():

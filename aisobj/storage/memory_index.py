@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left, insort
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice, takewhile
 
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from aisobj.errors import StorageError, StoreReadOnly
-from aisobj.storage.index_protocol import changes, first_row, prepare_commit
+from aisobj.storage.index_protocol import Commit, first_row, holds, prepare_commit
 from aisobj.storage.interfaces import CommitResult, Expectations, IIndex, ISnapshot
+from aisobj.storage.keys import add_counters
 
 
 class _Rows:
@@ -116,7 +117,7 @@ class MemoryIndex:
             return fail(StoreReadOnly(self.read_only))
         rows = self._rows(partition)
         try:
-            change = changes(commit, rows.by_key.get)
+            change = _changes(commit, rows.by_key.get)
         except (ValueError, struct.error) as error:
             return fail(StorageError(f"{type(error).__name__}: {error}"))
         if change is None:
@@ -137,3 +138,22 @@ class MemoryIndex:
     def close(self) -> Deferred[None]:
         self.read_only = "the index is closed"
         return succeed(None)
+
+
+def _changes(
+    commit: Commit, get: Callable[[bytes], bytes | None]
+) -> tuple[Collection[bytes], dict[bytes, bytes]] | None:
+    """What a commit does to a partition whose rows ``get`` reads: (keys to delete, rows to put). None: a conflict.
+
+    Raises ValueError or struct.error where a counters row does not have the form or the width of what is added.
+    """
+    for key, wanted in commit.expect.items():
+        if not holds(get(key), wanted):
+            return None
+    put = commit.put
+    if commit.add:
+        put = dict(put)
+        for key, amounts in commit.add.items():
+            old = put.get(key) if key in put or key in commit.delete else get(key)
+            put[key] = add_counters(old, amounts)
+    return commit.delete, put
