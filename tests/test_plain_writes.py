@@ -24,7 +24,7 @@ SIZES = [0, 1, 5000, 60_000, 64 << 10, (64 << 10) + 1]  # of the last two a read
 
 
 def lengths(lines: str, size: int) -> list[str]:
-    """Where clients have a length: wrk before the Host, most others at the end, Go after its name."""
+    """Where clients have a length: most at the end, Go after its name. (wrk before the Host: below.)"""
     at_end = lines + f"Content-Length: {size}\r\n"
     if "User-Agent" not in lines:
         return [at_end]

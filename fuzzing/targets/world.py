@@ -28,7 +28,7 @@ from aisobj.web.auth import Authenticator
 from aisobj.web.channel import Channel
 from aisobj.web.health import State
 from aisobj.web.limits import Limits
-from aisobj.web.request import Request
+from aisobj.web.request import PlainRequest, Request
 from aisobj.web.site import Site
 from fuzzing.target import demand
 from fuzzing.targets.heads import Transport
@@ -71,12 +71,10 @@ class World:
     """One store, open and closed.
 
     :param short: whether plain requests have their short way.
-    :ivar plainly: whether the last request has taken it.
     :ivar sites: the open one, and that which wants signatures, by whether it is open.
     """
 
     def __init__(self, short: bool) -> None:
-        self.plainly = False
         self.clock = Clock()
         self.index = MemoryIndex()
         self._ids = ids = _Ids()
@@ -120,7 +118,6 @@ class World:
         self.clock.pump([0.0] * 4)  # a listing is made in slices
         sent = without_ids(transport)
         channel.connectionLost()
-        self.plainly = any(type(request) is not Request for request in self._ended)
         return sent, self.logged()
 
     def connect(self, is_open: bool) -> tuple[Channel, Transport]:
@@ -128,6 +125,10 @@ class World:
         channel, transport = self.sites[is_open].buildProtocol(None), Transport()
         channel.makeConnection(transport)  # type: ignore[no-untyped-call]
         return channel, transport
+
+    def plain(self) -> int:
+        """How many requests have taken the short way since the last :meth:`ask` began, or :meth:`reset`."""
+        return sum(isinstance(request, PlainRequest) for request in self._ended)
 
     def logged(self) -> list[str]:
         """The lines of both logs, without ids, since the last :meth:`ask` or :meth:`reset`."""
