@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
+import select
 import shutil
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lmdb
 import pytest
 from indexkit import BUCKET, FailingEnvironment, lmdb_error, put
 
+from aisobj.storage import index_writer
 from aisobj.storage.index_protocol import (
     LENGTH,
     MAX_FRAME,
@@ -96,6 +99,70 @@ def test_several_clients_are_served_and_the_writer_ends_with_the_last(served: An
     thread.join(20)
     assert not thread.is_alive()
     assert two.recv(1) == b""
+
+
+class CountingWriter(IndexWriter):
+    """Each of its transactions takes 100 seconds by the clock that it goes by."""
+
+    seconds = 0.0
+    batches: list[int]
+
+    def process(self, commits: Sequence[Commit]) -> list[Answer]:
+        self.seconds += 100.0
+        self.batches.append(len(commits))
+        return super().process(commits)
+
+
+@contextlib.contextmanager
+def counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clients: int, patience: float
+) -> Iterator[tuple[CountingWriter, list[socket.socket]]]:
+    """A writer that waits for so many seconds at most, as good as for ever."""
+    environment = open_environment(tmp_path / "index", sync=False)
+    pairs = [socket.socketpair() for _ in range(clients)]
+    writer = CountingWriter(environment, [theirs for _, theirs in pairs])
+    writer.batches = []
+    monkeypatch.setattr(index_writer, "time", SimpleNamespace(monotonic=lambda: writer.seconds))
+    monkeypatch.setattr(index_writer, "MAX_GATHERING", patience)
+    thread = threading.Thread(target=writer.run)
+    thread.start()
+    try:
+        yield writer, [ours for ours, _ in pairs]
+    finally:
+        for ours, _ in pairs:
+            ours.close()
+        thread.join(20)
+        writer.close()
+        environment.close()
+
+
+def test_a_transaction_waits_for_as_many_commits_as_the_last_one_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with counted(tmp_path, monkeypatch, 2, 1000.0) as (writer, (one, two)):
+        one.sendall(b"".join(encode_frame(put(seq, b"a%d" % seq)) for seq in range(4)))
+        read_answers(one, 4)
+        one.sendall(encode_frame(put(4, b"b")) + encode_frame(put(5, b"c")))
+        assert not select.select([one], [], [], 0.1)[0]
+        two.sendall(encode_frame(put(1, b"d")) + encode_frame(put(2, b"e")))  # from whom they come does not matter
+        assert len(read_answers(one, 2) + read_answers(two, 2)) == 4
+        assert writer.batches == [2, 4, 4]  # the first are greetings
+
+
+def test_it_does_not_wait_for_those_that_do_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with counted(tmp_path, monkeypatch, 1, 0.001) as (writer, (one,)):
+        one.sendall(b"".join(encode_frame(put(seq, b"a%d" % seq)) for seq in range(4)))
+        read_answers(one, 4)
+        one.sendall(encode_frame(put(4, b"b")))
+        assert read_answers(one, 1) == [Answer(4, Outcome.OK)]
+        assert writer.batches == [1, 4, 1]
+
+
+def test_a_client_alone_is_never_kept_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with counted(tmp_path, monkeypatch, 1, 1000.0) as (_, (one,)):
+        for seq in range(5):
+            one.sendall(encode_frame(put(seq, b"a")))
+            assert read_answers(one, 1) == [Answer(seq, Outcome.OK)]
 
 
 def test_what_a_client_sent_before_it_went_away_is_finished(served: Any) -> None:

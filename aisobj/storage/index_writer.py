@@ -26,6 +26,7 @@ import selectors
 import signal
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -53,6 +54,8 @@ from aisobj.storage.lmdb_env import open_environment
 MAX_BATCH_COMMITS: Final = 1024
 MAX_BATCH_BYTES: Final = 16 << 20
 _RECEIVE: Final = 1 << 20
+#: seconds; the most that commits wait for others to share their transaction
+MAX_GATHERING: Final = 0.002
 
 _SHORT_WRITE: Final = -30772  # MDB_SHORT_WRITE, lmdb.h; py-lmdb has no class for it
 #: a write that found no room: before the meta page, so nothing has changed
@@ -107,6 +110,8 @@ class IndexWriter:
         self._clients: set[_Client] = set()
         self._waiting: deque[tuple[_Client, Commit, int]] = deque()
         self._buffer = memoryview(bytearray(_RECEIVE))
+        self._expected = 0  # commits that the next transaction waits for
+        self._patience = 0.0  # how long, in seconds
         self._listener = listener
         if listener is not None:
             listener.setblocking(False)
@@ -128,7 +133,10 @@ class IndexWriter:
         while True:
             batch = self._next_batch()
             if batch:
-                self._answer(batch, self.process([commit for _, commit in batch]))
+                begun = time.monotonic()
+                answers = self.process([commit for _, commit in batch])
+                self._patience = min(2 * (time.monotonic() - begun), MAX_GATHERING)
+                self._answer(batch, answers)
             if self.read_only != self._told:
                 self._tell_all()
             ended = [client for client in self._clients if client.ended and not client.unfinished and not client.out]
@@ -138,7 +146,8 @@ class IndexWriter:
                 self._drop(client)
             if ended:  # perhaps by a kill: a snapshot that it held makes the index grow
                 self._environment.reader_check()
-            self._read(wait=not self._waiting)
+            self._read(0 if self._waiting else None)
+            self._gather()
 
     def close_log(self) -> None:
         """Leave an index that needs no log, if nothing has failed. Before its environment is closed; idempotent."""
@@ -230,6 +239,19 @@ class IndexWriter:
                 raise
             raise _NotWritten(Outcome.FULL, error) from error
 
+    def _gather(self) -> None:
+        """Wait for as many commits as the last transaction had, but not for much longer than that one took.
+
+        Whoever was just answered mostly comes again, and what comes together shares its transaction, its sync and the
+        wake-ups of the writer and of those who wait for it (``docs/performance.md``). A client alone never waits.
+        """
+        end = time.monotonic() + self._patience
+        while 0 < len(self._waiting) < self._expected:
+            left = end - time.monotonic()
+            if not 0 < left <= self._patience or not self._read(left):
+                break
+        self._expected = len(self._waiting)
+
     def _next_batch(self) -> list[tuple[_Client, Commit]]:
         batch: list[tuple[_Client, Commit]] = []
         size = 0
@@ -271,8 +293,10 @@ class IndexWriter:
             found = True
         return found
 
-    def _read(self, wait: bool) -> None:
-        for selected, events in self._selector.select(None if wait else 0):
+    def _read(self, timeout: float | None) -> bool:
+        """What has come, after at most ``timeout`` seconds (None: any number); whether anything had."""
+        ready = self._selector.select(timeout)
+        for selected, events in ready:
             if selected.fileobj is self._listener:
                 self._accept()
                 continue
@@ -281,6 +305,7 @@ class IndexWriter:
                 self._send(client)
             if events & selectors.EVENT_READ:
                 self._receive(client)
+        return bool(ready)
 
     def _receive(self, client: _Client) -> None:
         try:
