@@ -172,7 +172,7 @@ def test_what_a_client_sent_before_it_went_away_is_finished(served: Any) -> None
     gone.close()
     answers = []
     for seq in range(5):  # it is not waited for in the meantime, and the last of its commits is written in the end
-        other.sendall(encode_frame(Commit(seq, BUCKET, {b"k": True}, {}, [], {})))
+        other.sendall(encode_frame(Commit(seq, BUCKET, {b"k": 1}, {}, [], {})))
         answers += read_answers(other, 1)
     assert answers[-1] == Answer(4, Outcome.OK)
 

@@ -12,7 +12,7 @@ from aisobj.s3.answers import write_lines
 from aisobj.s3.call import Context, S3Resource
 from aisobj.s3.plain_head import ACCEPT, AGENT, HOST, KEEP_ALIVE, TARGET, note_sender
 from aisobj.web.body import WholeBody
-from aisobj.web.request import PlainRequest
+from aisobj.web.request import PlainRequest, Request
 
 if TYPE_CHECKING:
     from aisobj.web.channel import Channel
@@ -76,7 +76,7 @@ class PlainWrites:
         if writing is None:
             return False
         channel.begin(request)
-        self._edge.watch(writing.addCallback(_answer, request), request)
+        self._edge.watch(writing, request, _answer)
         return True
 
     def _is_whole(self, method: bytes, length: bytes | None, body: bytes) -> bool:
@@ -86,7 +86,7 @@ class PlainWrites:
         return len(body) == int(length) and len(body) <= self._objects.inline_limit
 
 
-def _answer(done: Any, request: PlainRequest) -> None:
+def _answer(done: Any, request: Request) -> None:
     """:param done: of a PUT, the bucket and the object."""
     if request.method == b"PUT":
         request.respond_lines(200, write_lines(*done))

@@ -83,8 +83,11 @@ class Changes:
             self.put[keys.garbage(time_ns, owner)] = records.encode(Garbage(blob_ids))
             self.delete.extend(keys.BLOB + blob_id for blob_id in blob_ids)
 
-    def discard_object(self, time_ns: int, record: ObjectRecord, snapshot: ISnapshot) -> None:
-        """Drop what hangs on a record that is replaced or deleted: body, long headers, counters are the caller's."""
+    def discard_object(self, now: Callable[[], int], record: ObjectRecord, snapshot: ISnapshot) -> None:
+        """Drop what hangs on a record that is replaced or deleted: body, long headers, counters are the caller's.
+
+        :param now: of the engine's ids; asked where there are blobs to discard.
+        """
         if record.long_headers:
             self.delete.append(keys.HEADERS + record.version_id)
         if record.body_kind is _INLINE:
@@ -93,7 +96,7 @@ class Changes:
             row = snapshot.get(keys.BODY + record.body_id)
             if row is not None:  # else: it is lost, and what it hung on goes all the same
                 self.delete.append(keys.BODY + record.body_id)
-                self.discard_blobs(time_ns, record.body_id, blob_ids(records.decode(Body, row)))
+                self.discard_blobs(now(), record.body_id, blob_ids(records.decode(Body, row)))
 
 
 def blob_ids(body: Body) -> list[bytes]:

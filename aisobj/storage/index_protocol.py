@@ -45,7 +45,7 @@ class Outcome(enum.IntEnum):
 
 
 class Commit(msgspec.Struct, array_like=True, gc=False):
-    """One ``IIndex.commit``. Of a row, ``expect`` says False (ABSENT), True (PRESENT) or the exact bytes.
+    """One ``IIndex.commit``. Of a row, ``expect`` says 0 (ABSENT), 1 (PRESENT) or the exact bytes.
 
     Where one key is in several of them, ``delete`` comes before ``put`` before ``add``.
 
@@ -57,12 +57,12 @@ class Commit(msgspec.Struct, array_like=True, gc=False):
 
     seq: int
     partition: bytes
-    expect: dict[bytes, bool | bytes]
-    put: dict[bytes, bytes]
-    delete: list[bytes]
-    add: dict[bytes, list[int]]
+    expect: Mapping[bytes, int | bytes]
+    put: Mapping[bytes, bytes]
+    delete: Sequence[bytes]
+    add: Mapping[bytes, Sequence[int]]
     refuse: str = ""
-    found: dict[bytes, dict[bytes, bytes]] = {}
+    found: Mapping[bytes, Mapping[bytes, bytes]] = {}
 
 
 class Answer(msgspec.Struct, array_like=True, gc=False):
@@ -145,26 +145,18 @@ def prepare_commit(
     add: Mapping[bytes, Sequence[int]],
     found: Mapping[bytes, Mapping[bytes, bytes]],
 ) -> Commit:
-    """``IIndex.commit``'s arguments as the writer takes them. Raises ValueError for names no row can have."""
+    """``IIndex.commit``'s arguments as the writer takes them, uncopied. Raises ValueError for names no row can have."""
     row_keys = (*expect, *put, *delete, *add)
+    longest = len(partition)
     if found:
         row_keys = (*row_keys, *(key for rows in found.values() for key in rows))
-    longest = max(map(len, (partition, *found)))
+        longest = max(longest, *map(len, found))
     if longest > MAX_PARTITION:
         raise ValueError(f"a partition's name of {longest} bytes; the most is {MAX_PARTITION}")
-    lengths = [*map(len, row_keys)]
-    if lengths and not 0 < min(lengths) <= max(lengths) <= MAX_KEY:
+    if row_keys and (b"" in row_keys or max(map(len, row_keys)) > MAX_KEY):
+        lengths = [*map(len, row_keys)]
         raise ValueError(f"row keys of {min(lengths)} to {max(lengths)} bytes; they must have 1 to {MAX_KEY}")
-    return Commit(
-        0,
-        partition,
-        # ABSENT is 0, PRESENT is 1; interfaces is not imported because it imports Twisted.
-        {key: wanted if isinstance(wanted, bytes) else bool(wanted.value) for key, wanted in expect.items()},
-        dict(put),
-        list(delete),
-        {key: list(amounts) for key, amounts in add.items()} if add else {},
-        found={name: dict(rows) for name, rows in found.items()} if found else {},
-    )
+    return Commit(0, partition, expect, put, delete, add, "", found)
 
 
 def first_row(after: bytes, prefix: bytes) -> bytes:
@@ -172,8 +164,8 @@ def first_row(after: bytes, prefix: bytes) -> bytes:
     return after + b"\0" if after >= prefix else prefix
 
 
-def holds(row: bytes | None, wanted: bool | bytes) -> bool:
+def holds(row: bytes | None, wanted: int | bytes) -> bool:
     """Whether a row is as a commit expects it."""
     if isinstance(wanted, bytes):
         return row == wanted
-    return (row is not None) is wanted
+    return (row is not None) == wanted

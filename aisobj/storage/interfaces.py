@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 
-class Expect(enum.Enum):
+class Expect(enum.IntEnum):
     """What a commit expects of a row, besides exact bytes."""
 
     ABSENT = 0
@@ -99,6 +99,7 @@ class IIndex(Interface):
         ``keys.encode_counters`` is its form), commutative: it never makes a conflict.
         ``found`` are the first rows of partitions that begin with this commit, by their names: fresh ones, which nobody
         else knows.
+        None of the arguments is changed by anybody before the Deferred fires.
         Errback: StoreReadOnly, StoreFull, CommitUnknown (nobody knows: re-read and compare ids).
         """
 

@@ -142,7 +142,7 @@ class MemoryIndex:
 
 def _changes(
     commit: Commit, get: Callable[[bytes], bytes | None]
-) -> tuple[Collection[bytes], dict[bytes, bytes]] | None:
+) -> tuple[Collection[bytes], Mapping[bytes, bytes]] | None:
     """What a commit does to a partition whose rows ``get`` reads: (keys to delete, rows to put). None: a conflict.
 
     Raises ValueError or struct.error where a counters row does not have the form or the width of what is added.

@@ -362,14 +362,14 @@ class Objects:
         if current is None:
             changes.count(1, record.size)
         else:
-            changes.discard_object(self._engine.ids.time(), current, seen.snapshot)
+            changes.discard_object(self._engine.ids.time, current, seen.snapshot)
             changes.count(0, record.size - current.size)
         self._put_rows(changes, key, record, new, attributes)
         return record
 
     def _delete_seen(self, seen: Seen, key: bytes, current: ObjectRecord) -> None:
         changes = seen.changes
-        changes.discard_object(self._engine.ids.time(), current, seen.snapshot)
+        changes.discard_object(self._engine.ids.time, current, seen.snapshot)
         changes.delete.append(keys.OBJECT + key)
         changes.count(-1, -current.size)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionClosed, ConnectionLost
 from twisted.logger import Logger
@@ -57,15 +60,21 @@ class OperationResource(Resource):
                 self.watch(running, request)
         return NOT_DONE_YET
 
-    def watch(self, running: Deferred[None], request: Request) -> None:
-        """See to what is left of an operation when it ends: its line in the audit log, or the answer to its failure."""
-        if request.method not in READS and request.site.audit_log is not None:
-            running.addCallback(self._done, request)
-        running.addErrback(self._failed_later, request)
+    def watch(
+        self, running: Deferred[Any], request: Request, answer: Callable[[Any, Request], None] | None = None
+    ) -> None:
+        """See to what is left of an operation when it ends: its ``answer``, if it did not give one, and its line in the
+        audit log; or the answer to its failure."""
+        running.addCallbacks(self._ended, self._failed_later, callbackArgs=(request, answer), errbackArgs=(request,))
 
-    def _done(self, _: object, request: Request) -> None:
-        if request.site.audit_log is not None:
-            request.site.audit_log.add(request, None)
+    def _ended(self, result: Any, request: Request, answer: Callable[[Any, Request], None] | None) -> None:
+        try:
+            if answer is not None:
+                answer(result, request)
+            if request.method not in READS and request.site.audit_log is not None:
+                request.site.audit_log.add(request, None)
+        except Exception:
+            self._failed_later(Failure(), request)
 
     def _failed_later(self, failure: Failure, request: Request) -> None:
         try:
