@@ -16,6 +16,8 @@ from twisted.internet.task import Clock
 from aisobj.errors import CommitUnknown, S3Error
 from aisobj.model import Bucket, BucketName, BucketProps, BucketState, ObjectRecord, VersioningStatus
 from aisobj.storage import keys, records
+from aisobj.storage.objects import Seen
+from aisobj.storage.store import ObjectStore
 
 rig = storekit.rig
 
@@ -50,6 +52,29 @@ async def test_a_bucket_is_made_once(rig: Rig) -> None:
     with refused("BucketAlreadyOwnedByYou"):
         await rig.bucket()
     assert rig.counted() == (0, 0)
+
+
+@ensureDeferred
+async def test_a_writer_sees_what_another_process_has_done_to_a_bucket_that_it_knows(rig: Rig) -> None:
+    ours = rig.store
+    await rig.bucket(checksum_type="md5")
+    await rig.put(b"k")
+    assert (await looked_at(ours)).current is not None
+    theirs = rig.new_store()
+    await theirs.buckets.update("bck", lambda props: msgspec.structs.replace(props, checksum_type="xxhash"))
+    assert (await looked_at(ours)).bucket.props.checksum_type == "xxhash"
+    await theirs.buckets.destroy("bck")
+    with refused("NoSuchBucket"):
+        await looked_at(ours)
+    made = await theirs.buckets.create("bck", "another", BucketProps())
+    seen = await looked_at(ours)
+    assert (seen.bucket, seen.current) == (made, None)
+
+
+async def looked_at(store: ObjectStore) -> Seen:
+    seen = await store.objects.look("bck", b"k")
+    seen.snapshot.close()
+    return seen
 
 
 @ensureDeferred

@@ -28,7 +28,8 @@ ATTEMPTS = 256
 RETRY_AFTER = {"Retry-After": "1"}
 
 # For every request: a member of an Enum is looked up by a function in Python 3.11.
-_INLINE, _EXTENTS, _DELETED = BodyKind.INLINE, BodyKind.EXTENTS, BucketState.DELETED
+_INLINE, _EXTENTS = BodyKind.INLINE, BodyKind.EXTENTS
+_ACTIVE, _DELETED = BucketState.ACTIVE, BucketState.DELETED
 _ABSENT, _OK = Expect.ABSENT, CommitResult.OK
 
 #: Rows that make the index grow, as opposed to states and garbage.
@@ -193,18 +194,9 @@ class Engine:
             raise no_such_bucket(name)
         return records.decode_bucket_name(row).id
 
-    def snapshot(self, name: str) -> ISnapshot:
-        """Of the partition of the bucket that a name stands for; the caller closes it. Raises NoSuchBucket."""
-        snapshot: ISnapshot = self.index.snapshot(keys.ROOT)
-        try:
-            _turn_to_bucket(snapshot, name)
-        except BaseException:
-            snapshot.close()
-            raise
-        return snapshot
-
     def open_bucket(self, name: str) -> tuple[ISnapshot, Bucket]:
-        """:meth:`snapshot`, and the bucket that it shows. Raises NoSuchBucket, CorruptData.
+        """A snapshot of the partition of the bucket that a name stands for, which the caller closes, and that bucket.
+        Raises NoSuchBucket, CorruptData.
 
         While nothing is committed both of its rows are what they were, and are not read again.
         """
@@ -220,10 +212,37 @@ class Engine:
         except BaseException:
             snapshot.close()
             raise
+        self._remember(bucket, snapshot)
+        return snapshot, bucket
+
+    def look_at_bucket(self, name: str) -> tuple[ISnapshot, Bucket, bytes]:
+        """As :meth:`open_bucket`, and the row that a commit expects. Raises as that does.
+
+        A bucket that is ACTIVE has its name, so where the last one that had it still is, the name is not looked up.
+        """
+        known = self._known_buckets.get(name)
+        snapshot: ISnapshot = self.index.snapshot(keys.ROOT if known is None else known[1].id)
+        try:
+            if known is not None:
+                row = snapshot.get(keys.BUCKET)
+                if row is not None:
+                    bucket = records.decode_bucket(row)
+                    if bucket.state is _ACTIVE:
+                        return snapshot, bucket, row
+                snapshot.turn_to(keys.ROOT)
+            _turn_to_bucket(snapshot, name)
+            row = snapshot.get(keys.BUCKET)
+            bucket = self.live_bucket(row, name)
+        except BaseException:
+            snapshot.close()
+            raise
+        self._remember(bucket, snapshot)
+        return snapshot, bucket, row or b""
+
+    def _remember(self, bucket: Bucket, snapshot: ISnapshot) -> None:
         if len(self._known_buckets) >= _KNOWN_BUCKETS:
             self._known_buckets.clear()
-        self._known_buckets[name] = snapshot.version, bucket
-        return snapshot, bucket
+        self._known_buckets[bucket.name] = snapshot.version, bucket
 
     def live_bucket(self, row: bytes | None, name: str) -> Bucket:
         """The bucket in an ``A`` row. Raises NoSuchBucket where it is deleted."""

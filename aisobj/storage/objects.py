@@ -337,11 +337,8 @@ class Objects:
 
     def see(self, name: str, key: bytes) -> Seen | None:
         """:meth:`look`, but None where it would have to wait: the bucket is perhaps being deleted."""
-        engine = self._engine
-        snapshot = engine.snapshot(name)
+        snapshot, bucket, bucket_row = self._engine.look_at_bucket(name)
         try:
-            bucket_row = snapshot.get(keys.BUCKET)
-            bucket = engine.live_bucket(bucket_row, name)
             row = snapshot.get(keys.OBJECT + key)
             current = None if row is None else records.decode(ObjectRecord, row)
         except BaseException:

@@ -303,10 +303,10 @@ class Channel(Protocol):
 
     def write_last(self, data: bytes) -> None:
         """A whole response, or its end."""
-        if self._output.write(data):
-            self._response_done()
-        else:
-            self._flushing = True
+        sent = self._output.write(data)
+        self._flushing = True
+        if sent:
+            self._drained()
 
     def send_last(self, source: BlockSource, length: int) -> Deferred[None]:
         """The body of the response whose head was written."""
@@ -314,14 +314,11 @@ class Channel(Protocol):
         return self._output.send(source, length)
 
     def _drained(self) -> None:
-        if self._flushing:
-            self._flushing = False
-            self._response_done()
-
-    def _response_done(self) -> None:
+        """The connection has taken all that was written; if that was a response's end, it is complete."""
         request = self._request
-        if request is None:
+        if request is None or not self._flushing:
             return
+        self._flushing = False
         self._request = None
         site = self.site
         now = site.seconds()
