@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.selectreactor import SelectReactor
+from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from aisobj.polling import poll_quietly
+from aisobj.polling import poll_quietly, turn_end
 
 
 @pytest.fixture
@@ -77,3 +79,55 @@ def test_what_is_ready_is_called_and_one_that_fails_stops_no_other(loop: EPollRe
         os.write(reader.other, b"y")
     loop.doIteration(0)
     assert sorted(events) == ["a y", "c y"]
+
+
+def test_calls_at_the_end_of_a_turn_come_after_what_was_ready(loop: EPollReactor) -> None:
+    events, reader = list[str](), Reader("a", list[str]())
+    end = turn_end(loop)
+    assert turn_end(loop) is end
+
+    def read() -> None:
+        os.read(reader.fileno(), 10)
+        events.append("read")
+        end.call(lambda: events.append("end"))
+
+    reader.doRead = read  # type: ignore[method-assign]
+    loop.addReader(reader)  # type: ignore[arg-type]
+    os.write(reader.other, b"x")
+    end.call(lambda: events.append("of a delayed call"))  # before the turn waits for anything
+    loop.doIteration(0)
+    assert events == ["of a delayed call", "read", "end"]
+
+
+def test_a_turn_does_not_wait_when_calls_at_its_beginning_asked_for_more(loop: EPollReactor) -> None:
+    events, end = list[str](), turn_end(loop)
+    end.call(lambda: end.call(lambda: events.append("again")))
+    began = time.monotonic()
+    loop.doIteration(20)
+    assert events == ["again"]
+    end.call(lambda: loop.callLater(0, events.append, "delayed"))
+    loop.doIteration(20)
+    loop.runUntilCurrent()
+    assert events == ["again", "delayed"]
+    assert time.monotonic() - began < 10
+
+
+def test_a_call_that_fails_stops_no_other(loop: EPollReactor) -> None:
+    events, logged, end = list[str](), list[Any](), turn_end(loop)
+    end.call([].pop)
+    end.call(lambda: events.append("b"))
+    globalLogPublisher.addObserver(logged.append)
+    try:
+        loop.doIteration(0)
+    finally:
+        globalLogPublisher.removeObserver(logged.append)
+    assert events == ["b"]
+    assert [str(event["log_failure"].value) for event in logged] == ["pop from empty list"]
+
+
+def test_where_the_loop_is_another_the_end_of_a_turn_is_a_delayed_call() -> None:
+    clock, events = Clock(), list[str]()
+    turn_end(clock).call(lambda: events.append("end"))
+    assert events == []
+    clock.advance(0)
+    assert events == ["end"]

@@ -31,6 +31,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from aisobj.errors import CommitUnknown, StorageError, StoreFull, StoreReadOnly
+from aisobj.polling import turn_end
 from aisobj.programs import module_command
 from aisobj.storage.index_protocol import (
     NOTICE,
@@ -188,7 +189,8 @@ class _Connection:
         self._lost = lost
         self._frames = FrameReader(decode_answers)
         self._out = bytearray()
-        self._flushing: IDelayedCall | None = None  # at the end of this turn
+        self._turn_end = turn_end(reactor)
+        self._due = False  # at the end of this turn
         self._since = 0.0  # when the first of what waits for it came
         self._blocked = False  # the kernel took no more: doWrite goes on
         connection.setblocking(False)
@@ -207,18 +209,21 @@ class _Connection:
         append_frame(self._out, message)
         if self._blocked:
             return
-        if self._flushing is None:
+        if not self._due:
+            self._due = True
             self._since = self._reactor.seconds()
-            self._flushing = self._reactor.callLater(0, self.flush)
+            self._turn_end.call(self._turn_ended)
         elif self._reactor.seconds() - self._since > MAX_WAIT:
             self.flush()
+            self._since = self._reactor.seconds()
+
+    def _turn_ended(self) -> None:
+        self._due = False
+        self.flush()
 
     def flush(self) -> None:
         """Send what waits, as far as the kernel takes it; the rest follows by itself."""
-        if self._flushing is not None and self._flushing.active():
-            self._flushing.cancel()
-        self._flushing = None
-        if not self._blocked:
+        if self._out and not self._blocked:
             self.doWrite()
             if self._out:
                 self._blocked = True
@@ -257,8 +262,7 @@ class _Connection:
     def connectionLost(self, reason: Failure) -> None:
         self._reactor.removeReader(self)
         self._reactor.removeWriter(self)
-        if self._flushing is not None:
-            self._flushing.cancel()
+        self._out.clear()
         self._socket.close()
         self._lost()
 

@@ -12,6 +12,8 @@ from typing import Final, Protocol
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from aisobj.polling import turn_end
+
 #: Seconds after which what waits is sent although the turn goes on: it has many requests, or long ones.
 MAX_WAIT: Final = 0.001
 
@@ -37,7 +39,7 @@ class Outbox:
     _log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
+        self._turn_end = turn_end(clock)
         self._seconds = clock.seconds
         self._added: list[Waiting] = []
         self._sent = 0  # so many of the added ones were told to send
@@ -48,7 +50,7 @@ class Outbox:
         added = self._added
         if not added:
             self._since = self._seconds()
-            self._clock.callLater(0, self.flush)
+            self._turn_end.call(self.flush)
         elif self._seconds() - self._since > MAX_WAIT:
             self._send()
             self._since = self._seconds()
