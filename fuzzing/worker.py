@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -146,10 +147,7 @@ def by_atheris(options: argparse.Namespace) -> None:
             run.step(data)
             if run.over:
                 print(json.dumps(run.report()), flush=True)
-                for path in (*inputs.iterdir(), words):
-                    path.unlink()
-                inputs.rmdir()
-                Path(home).rmdir()
+                shutil.rmtree(home)  # libFuzzer may have written there: an input during which the run was stopped
                 os._exit(0)
 
         flags = [f"-seed={options.seed}", f"-max_len={run.longest}", f"-dict={words}", "-timeout=300"]
