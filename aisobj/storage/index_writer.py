@@ -10,25 +10,17 @@ no Twisted (13 MB of its own memory).
 
 Every client is greeted with a commit of nothing that waits in line like its own would (``NOTICE``). That is a write
 transaction, and beginning one makes LMDB show what a writer that was killed had written but not shown yet.
-
-How a commit can fail, and what is then on disk: its record in the log (``index_log``) is written and synced before LMDB
-commits; a failure before that, or of that, has changed nothing. Where LMDB then cannot write its pages, the record is
-taken back. Where the meta page's write fails LMDB puts the old one back and refuses all later transactions (MDB_PANIC).
-A failure that is not a lack of room makes the writer read-only for good: after a sync that failed nobody knows what the
-kernel dropped, and a second one would say all is well.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import selectors
 import signal
 import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +28,7 @@ import lmdb
 
 from aisobj.errors import StorageError
 from aisobj.programs import quiet_collector
-from aisobj.storage.index_log import IndexLog, is_no_room
+from aisobj.storage.index_log import IndexLog
 from aisobj.storage.index_protocol import (
     NOTICE,
     Answer,
@@ -47,7 +39,7 @@ from aisobj.storage.index_protocol import (
     encode_frame,
     notice_commit,
 )
-from aisobj.storage.index_rows import IndexRows, write_rows
+from aisobj.storage.index_transactions import IndexTransactions, note
 from aisobj.storage.lmdb_env import open_environment
 
 #: the most one transaction takes: LMDB keeps its pages in memory, and the last commit waits for the first
@@ -56,18 +48,6 @@ MAX_BATCH_BYTES: Final = 16 << 20
 _RECEIVE: Final = 1 << 20
 #: seconds; the most that commits wait for others to share their transaction
 MAX_GATHERING: Final = 0.002
-
-_SHORT_WRITE: Final = -30772  # MDB_SHORT_WRITE, lmdb.h; py-lmdb has no class for it
-#: a write that found no room: before the meta page, so nothing has changed
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, _SHORT_WRITE})
-
-
-class _NotWritten(Exception):
-    """A transaction was given up before it changed anything."""
-
-    def __init__(self, outcome: Outcome, reason: Exception) -> None:
-        super().__init__(f"{type(reason).__name__}: {reason}")
-        self.outcome = outcome
 
 
 class _Client:
@@ -101,11 +81,9 @@ class IndexWriter:
         listener: socket.socket | None = None,
         log: IndexLog | None = None,
     ) -> None:
-        #: why nothing is written any more, or ""
-        self.read_only = read_only
+        self._transactions = IndexTransactions(environment, read_only, log)
         self._told = read_only  # what every client knows, or learns from its greeting
         self._environment = environment
-        self._log = log
         self._selector = selectors.DefaultSelector()
         self._clients: set[_Client] = set()
         self._waiting: deque[tuple[_Client, Commit, int]] = deque()
@@ -149,14 +127,18 @@ class IndexWriter:
             self._read(0 if self._waiting else None)
             self._gather()
 
+    @property
+    def read_only(self) -> str:
+        """Why nothing is written any more, or ""."""
+        return self._transactions.read_only
+
+    def process(self, commits: Sequence[Commit]) -> list[Answer]:
+        """See :meth:`IndexTransactions.process`."""
+        return self._transactions.process(commits)
+
     def close_log(self) -> None:
-        """Leave an index that needs no log, if nothing has failed. Before its environment is closed; idempotent."""
-        if self._log is not None:
-            try:
-                self._log.close(keep=bool(self.read_only))
-            except OSError as error:
-                _log(f"the index keeps its log: {error}")
-            self._log = None
+        """See :meth:`IndexTransactions.close_log`."""
+        self._transactions.close_log()
 
     def close(self) -> None:
         """Close the log and the sockets."""
@@ -166,78 +148,6 @@ class IndexWriter:
         if self._listener is not None:
             self._listener.close()
         self._selector.close()
-
-    def process(self, commits: Sequence[Commit]) -> list[Answer]:
-        """Write commits, each seeing those before it, and make them durable. One answer each, in order."""
-        if self.read_only:
-            return [Answer(commit.seq, Outcome.READ_ONLY, self.read_only) for commit in commits]
-        try:
-            try:
-                return self._transact(commits)
-            except _NotWritten as error:
-                if error.outcome is not Outcome.FULL or self._log is None or not all(one.delete for one in commits):
-                    raise
-                # A checkpoint makes room: LMDB may use pages again, and the next log has some of its own. That room is
-                # for what takes something away.
-                self._log.checkpoint(wait=True)
-                return self._transact(commits)
-        except _NotWritten as error:
-            if len(commits) == 1:
-                return [Answer(commits[0].seq, error.outcome, str(error))]
-        except (lmdb.Error, OSError) as error:
-            self.read_only = f"the index could not be written: {type(error).__name__}: {error}"
-            _log(self.read_only)
-            return self.process(commits)
-        # One of them does not fit or is not valid: each in a transaction of its own, so that the others succeed.
-        return [answer for commit in commits for answer in self.process([commit])]
-
-    def _transact(self, commits: Sequence[Commit]) -> list[Answer]:
-        """All of them in one transaction.
-
-        Raises _NotWritten, or lmdb.Error or OSError if nobody knows what is on disk.
-        """
-        transaction = self._environment.begin(write=True)
-        try:
-            rows = IndexRows(transaction.get)
-            answers = [Answer(commit.seq, Outcome.OK if rows.apply(commit) else Outcome.CONFLICT) for commit in commits]
-            delete, put = rows.changes()
-            write_rows(transaction, delete, put)
-        except Exception as error:
-            transaction.abort()
-            if _is_no_room(error):
-                raise _NotWritten(Outcome.FULL, error) from error
-            if _code(error) > 0:
-                raise  # an errno: pages of a large transaction are written before its end
-            raise _NotWritten(Outcome.FAILED, error) from error
-        if not delete and not put:
-            transaction.abort()
-            return answers
-        self._make_durable(transaction, delete, put)
-        try:
-            transaction.commit()
-        except lmdb.Error as error:
-            if self._log is not None:
-                self._log.void()
-            if not _is_no_room(error):
-                raise
-            # It was the meta page if LMDB now refuses to go on: MDB_PANIC, another lmdb.Error.
-            self._environment.begin(write=True).abort()
-            raise _NotWritten(Outcome.FULL, error) from error
-        return answers
-
-    def _make_durable(
-        self, transaction: lmdb.Transaction[bytes], delete: Sequence[bytes], put: Mapping[bytes, bytes]
-    ) -> None:
-        """What a transaction is about to show. Raises as :meth:`_transact`, and then it is given up."""
-        if self._log is None:
-            return
-        try:
-            self._log.append(delete, put)
-        except OSError as error:
-            transaction.abort()
-            if not is_no_room(error):
-                raise
-            raise _NotWritten(Outcome.FULL, error) from error
 
     def _gather(self) -> None:
         """Wait for as many commits as the last transaction had, but not for much longer than that one took.
@@ -287,7 +197,7 @@ class IndexWriter:
             except BlockingIOError:
                 break
             except OSError as error:  # the connection is gone already, or there are too many open files
-                _log(f"a client cannot be accepted: {error}")
+                note(f"a client cannot be accepted: {error}")
                 break
             self.add_client(connection)
             found = True
@@ -314,7 +224,7 @@ class IndexWriter:
         except BlockingIOError:
             return
         except (OSError, ValueError) as error:
-            _log(f"a client of the index writer is cut off: {type(error).__name__}: {error}")
+            note(f"a client of the index writer is cut off: {type(error).__name__}: {error}")
             self._give_up(client)
             return
         if not count:
@@ -322,15 +232,10 @@ class IndexWriter:
             self._watch(client)
         for commit in commits:
             if commit.refuse:
-                self._refuse(commit.refuse)
+                self._transactions.refuse(commit.refuse)
                 continue
             client.unfinished += 1
             self._waiting.append((client, commit, sum(map(len, commit.put.values()))))
-
-    def _refuse(self, why: str) -> None:
-        if not self.read_only:
-            self.read_only = why
-            _log(f"read-only from now on: {why}")
 
     def _send(self, client: _Client) -> None:
         if client.socket.fileno() == -1:  # it was cut off
@@ -374,20 +279,6 @@ class IndexWriter:
             client.socket.close()
 
 
-def _code(error: Exception) -> int:
-    """LMDB's code (negative) or the system's errno. Errors that py-lmdb finds by itself have none: 0."""
-    return getattr(error, "code", 0)
-
-
-def _is_no_room(error: Exception) -> bool:
-    return isinstance(error, lmdb.MapFullError) or _code(error) in _NO_ROOM
-
-
-def _log(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more
-        print(f"index writer: {text}", file=sys.stderr, flush=True)
-
-
 def begin_writer(
     environment: lmdb.Environment,
     path: Path | None,
@@ -403,7 +294,7 @@ def begin_writer(
         log = None if path is None else IndexLog(path, environment)
     except (lmdb.Error, OSError, StorageError) as error:
         read_only = f"the log of the index could not begin: {error}"
-        _log(read_only)
+        note(read_only)
     return IndexWriter(environment, clients, read_only, listener, log)
 
 
