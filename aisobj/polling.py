@@ -15,7 +15,7 @@ from errno import EINTR
 from functools import partial
 from select import EPOLLIN
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.interfaces import IReactorTime
@@ -35,15 +35,15 @@ class TurnEnd:
 
     def __init__(self, clock: IReactorTime) -> None:
         self.polled = False
-        self._clock = clock
+        self._clock = ref(clock)  # it is the key under which this is found, and must not be kept by it
         self._calls: list[Callable[[], object]] = []
 
     def call(self, what: Callable[[], object]) -> None:
         """Have ``what`` called once, in the order of the calls. From the reactor's thread only."""
         if self.polled:
             self._calls.append(what)
-        else:
-            self._clock.callLater(0, what)
+        elif (clock := self._clock()) is not None:
+            clock.callLater(0, what)
 
     def make_calls(self) -> bool:
         """For the loop: make those that were asked for, and others only in the next turn. Whether there were any."""

@@ -29,6 +29,7 @@ from aisobj.storage.index_protocol import (
     Commit,
     FrameReader,
     Outcome,
+    append_frame,
     decode_answers,
     decode_commit,
     encode_frame,
@@ -102,13 +103,14 @@ def test_several_clients_are_served_and_the_writer_ends_with_the_last(served: An
 
 
 class CountingWriter(IndexWriter):
-    """Each of its transactions takes 100 seconds by the clock that it goes by."""
+    """Each of its transactions takes so many seconds by the clock that it goes by."""
 
     seconds = 0.0
+    takes = 100.0
     batches: list[int]
 
     def process(self, commits: Sequence[Commit]) -> list[Answer]:
-        self.seconds += 100.0
+        self.seconds += self.takes
         self.batches.append(len(commits))
         return super().process(commits)
 
@@ -156,6 +158,24 @@ def test_it_does_not_wait_for_those_that_do_not_come(tmp_path: Path, monkeypatch
         one.sendall(encode_frame(put(4, b"b")))
         assert read_answers(one, 1) == [Answer(4, Outcome.OK)]
         assert writer.batches == [1, 4, 1]
+
+
+def test_it_waits_no_longer_than_a_few_times_what_the_last_one_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with counted(tmp_path, monkeypatch, 2, 1000.0) as (writer, (one, two)):
+        one.sendall(b"".join(encode_frame(put(seq, b"a%d" % seq)) for seq in range(4)))
+        read_answers(one, 4)
+        one.sendall(encode_frame(put(4, b"b")))
+        assert not select.select([one], [], [], 0.1)[0]
+        writer.seconds += 500.0
+        two.sendall(encode_frame(put(1, b"c"))[:3])  # something comes all the time
+        assert read_answers(one, 1) == [Answer(4, Outcome.OK)]
+        writer.takes = 0.0
+        one.sendall(b"".join(encode_frame(put(seq, b"a%d" % seq)) for seq in range(5, 9)))
+        read_answers(one, 4)
+        one.sendall(encode_frame(put(9, b"b")))
+        assert read_answers(one, 1) == [Answer(9, Outcome.OK)]
 
 
 def test_a_client_alone_is_never_kept_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,6 +253,14 @@ def test_frames_arrive_whole_however_they_are_cut() -> None:
         reader = FrameReader(decode_commit)
         got = [commit for start in range(0, len(stream), step) for commit in reader.feed(stream[start : start + step])]
         assert got == commits
+
+
+def test_a_commit_that_cannot_be_encoded_leaves_nothing_of_itself() -> None:
+    frames = encode_frame(put(1, b"a"))
+    before = bytes(frames)
+    with pytest.raises(TypeError):
+        append_frame(frames, Commit(2, BUCKET, {}, {b"k": b"v", b"l": object()}, [], {}))  # type: ignore[dict-item]
+    assert frames == before
 
 
 def test_a_writer_that_is_read_only_says_so_to_every_client(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Iterator
 from typing import Any
+from weakref import ref
 
 import pytest
 from twisted.internet.epollreactor import EPollReactor
@@ -123,6 +125,15 @@ def test_a_call_that_fails_stops_no_other(loop: EPollReactor) -> None:
         globalLogPublisher.removeObserver(logged.append)
     assert events == ["b"]
     assert [str(event["log_failure"].value) for event in logged] == ["pop from empty list"]
+
+
+def test_a_clock_is_not_kept_by_what_its_turns_end_with() -> None:
+    clock = Clock()
+    known = ref(clock)
+    turn_end(clock).call(gc.collect)
+    del clock
+    gc.collect()
+    assert known() is None
 
 
 def test_where_the_loop_is_another_the_end_of_a_turn_is_a_delayed_call() -> None:

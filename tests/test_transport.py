@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,14 +17,43 @@ from rawhttp import reactor, serving
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.ssl import Certificate, PrivateCertificate, optionsForClientTLS
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET
 
+from aisobj.web.outbox import MAX_WAIT, Outbox
 from aisobj.web.request import Request
-from aisobj.web.transport import BufferedOutput, TCPOutput, WrongLength
+from aisobj.web.transport import BufferedOutput, HeldBlocks, TCPOutput, WrongLength
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 BLOCK = 256 * 1024
+
+
+class Connected:
+    """What TCPOutput asks of a transport."""
+
+    def __init__(self) -> None:
+        self.socket, self.peer = socket.socketpair()
+        self.peer.setblocking(False)
+
+
+def test_what_comes_after_a_turns_first_part_was_sent_is_not_forgotten() -> None:
+    clock = Clock()
+    outbox, held, drained = Outbox(clock), HeldBlocks(1), list[str]()
+    first, second = Connected(), Connected()
+    continued = TCPOutput(first, lambda: drained.append("first"), held, outbox)
+    other = TCPOutput(second, lambda: drained.append("second"), held, outbox)
+    continued.write(b"100 Continue")
+    clock.rightNow += MAX_WAIT * 2
+    other.write(b"x")  # so late in the turn that what waits is sent
+    assert first.peer.recv(100) == b"100 Continue"
+    continued.write(b"answer")
+    clock.pump([0, 0])
+    assert first.peer.recv(100) == b"answer"
+    assert drained == ["second", "first"]
+    for each in (first, second):
+        each.socket.close()
+        each.peer.close()
 
 
 class Blocks:

@@ -153,7 +153,7 @@ class Engine:
         self.findings = findings
         self._ballast = ballast
         self._lines: dict[Hashable, DeferredLock] = {}
-        self._known_buckets: dict[str, tuple[int, Bucket]] = {}  # as of a version of the index
+        self._known_buckets: dict[str, tuple[int, Bucket]] = {}  # name -> as of a version of the index
 
     @property
     def read_only(self) -> str:
@@ -212,7 +212,7 @@ class Engine:
         except BaseException:
             snapshot.close()
             raise
-        self._remember(bucket, snapshot)
+        self._remember(name, bucket, snapshot)
         return snapshot, bucket
 
     def look_at_bucket(self, name: str) -> tuple[ISnapshot, Bucket, bytes]:
@@ -236,13 +236,13 @@ class Engine:
         except BaseException:
             snapshot.close()
             raise
-        self._remember(bucket, snapshot)
+        self._remember(name, bucket, snapshot)
         return snapshot, bucket, row or b""
 
-    def _remember(self, bucket: Bucket, snapshot: ISnapshot) -> None:
+    def _remember(self, name: str, bucket: Bucket, snapshot: ISnapshot) -> None:
         if len(self._known_buckets) >= _KNOWN_BUCKETS:
             self._known_buckets.clear()
-        self._known_buckets[bucket.name] = snapshot.version, bucket
+        self._known_buckets[name] = snapshot.version, bucket
 
     def live_bucket(self, row: bytes | None, name: str) -> Bucket:
         """The bucket in an ``A`` row. Raises NoSuchBucket where it is deleted."""

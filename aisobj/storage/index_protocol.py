@@ -92,10 +92,14 @@ def encode_frame(message: Commit | list[Answer]) -> bytearray:
 
 
 def append_frame(frames: bytearray, message: Commit | list[Answer]) -> None:
-    """Add a frame to others. Raises ValueError as :func:`encode_frame`, and then adds nothing."""
+    """Add a frame to others. Raises ValueError as :func:`encode_frame`, and then, as whatever fails, adds nothing."""
     start = len(frames)
     frames += _NO_LENGTH
-    _encoder.encode_into(message, frames, -1)
+    try:
+        _encoder.encode_into(message, frames, -1)
+    except BaseException:
+        del frames[start:]
+        raise
     size = len(frames) - start - LENGTH.size
     if size > MAX_FRAME:
         del frames[start:]

@@ -48,6 +48,8 @@ MAX_BATCH_BYTES: Final = 16 << 20
 _RECEIVE: Final = 1 << 20
 #: seconds; the most that commits wait for others to share their transaction
 MAX_GATHERING: Final = 0.002
+#: less is not waited: epoll counts whole milliseconds
+_LEAST_WAIT: Final = 0.0005
 
 
 class _Client:
@@ -113,7 +115,8 @@ class IndexWriter:
             if batch:
                 begun = time.monotonic()
                 answers = self.process([commit for _, commit in batch])
-                self._patience = min(2 * (time.monotonic() - begun), MAX_GATHERING)
+                self._patience = min(4 * (time.monotonic() - begun), MAX_GATHERING)
+                self._expected = len(batch)
                 self._answer(batch, answers)
             if self.read_only != self._told:
                 self._tell_all()
@@ -150,17 +153,18 @@ class IndexWriter:
         self._selector.close()
 
     def _gather(self) -> None:
-        """Wait for as many commits as the last transaction had, but not for much longer than that one took.
+        """Wait for as many commits as the last transaction had; a few times as long as that one took, and two or three
+        milliseconds at most.
 
         Whoever was just answered mostly comes again, and what comes together shares its transaction, its sync and the
-        wake-ups of the writer and of those who wait for it (``docs/performance.md``). A client alone never waits.
+        wake-ups of the writer and of those who wait for it (``docs/performance.md``). Commits that come one at a time,
+        each after the answer to the one before, never wait.
         """
         end = time.monotonic() + self._patience
         while 0 < len(self._waiting) < self._expected:
             left = end - time.monotonic()
-            if not 0 < left <= self._patience or not self._read(left):
+            if left < _LEAST_WAIT or not self._read(left):
                 break
-        self._expected = len(self._waiting)
 
     def _next_batch(self) -> list[tuple[_Client, Commit]]:
         batch: list[tuple[_Client, Commit]] = []

@@ -341,8 +341,13 @@ class TCPOutput(Output):
     def report_sent(self) -> None:
         """For the outbox."""
         self._in_outbox = False
-        if not self._rest and self._body is None and self._lost is None:
+        if self._body is not None or self._lost is not None:
+            return
+        if not self._rest:
             self._drained()
+        elif not self._full:  # it came after what was sent in the middle of the turn
+            self._in_outbox = True
+            self._outbox.add(self)
 
     def _push(self, data: Block) -> int | None:
         # What Connection.writeSomeData does, without the frames and the view it needs for that.
