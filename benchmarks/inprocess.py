@@ -19,6 +19,7 @@ from twisted.internet.tcp import Connection
 from twisted.web.resource import Resource
 
 from aisobj.model import BucketProps
+from aisobj.polling import poll_quietly
 from aisobj.protocol.credentials import Credentials
 from aisobj.storage.embedded import lock_data_directory, open_store
 from aisobj.tap import IServerReactor, make_root
@@ -117,6 +118,7 @@ class Channels:
 @asynccontextmanager
 async def serving(reactor: IServerReactor) -> AsyncIterator[Channels]:
     """A server over an empty store of its own, which goes at the end. Not durable."""
+    poll_quietly(reactor)
     with tempfile.TemporaryDirectory(prefix="ais-s3-bench-") as name:
         data = Path(name, "data")
         lock = lock_data_directory(data)
