@@ -21,7 +21,7 @@ from reliability.crash import CLIENTS, Crasher, make_clients
 from reliability.filesystems import KINDS, LoopFileSystem, missing
 from reliability.load import HANG_SECONDS, MIXED, Trouble
 from reliability.program import Program, Verdict
-from reliability.server import Forker, Server, check_data, serving, small_log
+from reliability.server import Forker, NotStarted, Server, check_data, serving, small_log
 
 _IMAGE = 2 << 30
 #: A new file system after so many power cuts: what was replaced stays on disk for ten minutes.
@@ -60,19 +60,22 @@ def run(
             with serving(server):
                 server.start().make_bucket()
                 server.stop()
-                for _ in range(min(_CUTS, cuts - done)):
-                    if chance.random() < in_start:
-                        crasher.cut_start(partial(_power_off, server, disk))
+                try:
+                    for _ in range(min(_CUTS, cuts - done)):
+                        if chance.random() < in_start:
+                            crasher.cut_start(partial(_power_off, server, disk))
+                        else:
+                            _cut(server, crasher, disk, chance)
+                        done += 1
+                        faults += disk.recover()
+                        if faults := [*crasher.faults, *faults]:
+                            break
                     else:
-                        _cut(server, crasher, disk, chance)
-                    done += 1
-                    faults += disk.recover()
-                    if faults := [*crasher.faults, *faults]:
-                        break
-                else:
-                    crasher.start()
-                    server.stop()
-                    faults += [*crasher.faults, *check_data(data)]
+                        crasher.start()
+                        server.stop()
+                        faults += [*crasher.faults, *check_data(data)]
+                except NotStarted as error:  # what was lost may be what a start needs
+                    faults.append(f"nothing that was promised can be had: {error}")
             acknowledged += crasher.acknowledged
             starts_cut += crasher.starts_cut
             unready += crasher.unready

@@ -35,6 +35,10 @@ class Hang(Exception):
     """Something takes far longer than it can."""
 
 
+class NotStarted(Hang):
+    """A server was started and does not serve."""
+
+
 def environment() -> dict[str, str]:
     """Ours, without what may stand in a developer's; our code, and that of the server under test."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AIS_", "AWS_"))}
@@ -130,13 +134,13 @@ class Server:
         self._descriptor = os.pidfd_open(self._pid)
 
     def start(self) -> Server:
-        """Start it and wait until it listens. :raises Hang: it does not, or has ended; with its log."""
+        """Start it and wait until it listens. :raises NotStarted: it does not, or has ended; with its log."""
         began = time.monotonic()
         self.launch()
         while not self.ready():
             if _gone(self._descriptor, 0) or time.monotonic() - began > START_SECONDS:
                 self.kill()
-                raise Hang(f"the server did not start:\n{self.log()}")
+                raise NotStarted(f"the server did not start:\n{self.log()}")
             time.sleep(0.002)
         self.ready_seconds = time.monotonic() - began
         return self

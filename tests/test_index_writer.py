@@ -138,12 +138,17 @@ def counted(
         environment.close()
 
 
+def commit_four(connection: socket.socket) -> None:
+    """In one transaction."""
+    connection.sendall(b"".join(encode_frame(put(seq, b"a%d" % seq)) for seq in range(4)))
+    assert len(read_answers(connection, 4)) == 4
+
+
 def test_a_transaction_waits_for_as_many_commits_as_the_last_one_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with counted(tmp_path, monkeypatch, 2, 1000.0) as (writer, (one, two)):
-        one.sendall(b"".join(encode_frame(put(seq, b"a%d" % seq)) for seq in range(4)))
-        read_answers(one, 4)
+        commit_four(one)
         one.sendall(encode_frame(put(4, b"b")) + encode_frame(put(5, b"c")))
         assert not select.select([one], [], [], 0.1)[0]
         two.sendall(encode_frame(put(1, b"d")) + encode_frame(put(2, b"e")))  # from whom they come does not matter
@@ -153,8 +158,7 @@ def test_a_transaction_waits_for_as_many_commits_as_the_last_one_had(
 
 def test_it_does_not_wait_for_those_that_do_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with counted(tmp_path, monkeypatch, 1, 0.001) as (writer, (one,)):
-        one.sendall(b"".join(encode_frame(put(seq, b"a%d" % seq)) for seq in range(4)))
-        read_answers(one, 4)
+        commit_four(one)
         one.sendall(encode_frame(put(4, b"b")))
         assert read_answers(one, 1) == [Answer(4, Outcome.OK)]
         assert writer.batches == [1, 4, 1]
@@ -164,16 +168,14 @@ def test_it_waits_no_longer_than_a_few_times_what_the_last_one_took(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with counted(tmp_path, monkeypatch, 2, 1000.0) as (writer, (one, two)):
-        one.sendall(b"".join(encode_frame(put(seq, b"a%d" % seq)) for seq in range(4)))
-        read_answers(one, 4)
+        commit_four(one)
         one.sendall(encode_frame(put(4, b"b")))
         assert not select.select([one], [], [], 0.1)[0]
         writer.seconds += 500.0
         two.sendall(encode_frame(put(1, b"c"))[:3])  # something comes all the time
         assert read_answers(one, 1) == [Answer(4, Outcome.OK)]
         writer.takes = 0.0
-        one.sendall(b"".join(encode_frame(put(seq, b"a%d" % seq)) for seq in range(5, 9)))
-        read_answers(one, 4)
+        commit_four(one)
         one.sendall(encode_frame(put(9, b"b")))
         assert read_answers(one, 1) == [Answer(9, Outcome.OK)]
 

@@ -207,13 +207,10 @@ class Engine:
                 bucket = known[1]
                 snapshot.turn_to(bucket.id)
                 return snapshot, bucket
-            _turn_to_bucket(snapshot, name)
-            bucket = self.live_bucket(snapshot.get(keys.BUCKET), name)
+            return snapshot, self._find_bucket(snapshot, name)[0]
         except BaseException:
             snapshot.close()
             raise
-        self._remember(name, bucket, snapshot)
-        return snapshot, bucket
 
     def look_at_bucket(self, name: str) -> tuple[ISnapshot, Bucket, bytes]:
         """As :meth:`open_bucket`, and the row that a commit expects. Raises as that does.
@@ -230,19 +227,24 @@ class Engine:
                     if bucket.state is _ACTIVE:
                         return snapshot, bucket, row
                 snapshot.turn_to(keys.ROOT)
-            _turn_to_bucket(snapshot, name)
-            row = snapshot.get(keys.BUCKET)
-            bucket = self.live_bucket(row, name)
+            return snapshot, *self._find_bucket(snapshot, name)
         except BaseException:
             snapshot.close()
             raise
-        self._remember(name, bucket, snapshot)
-        return snapshot, bucket, row or b""
 
-    def _remember(self, name: str, bucket: Bucket, snapshot: ISnapshot) -> None:
+    def _find_bucket(self, snapshot: ISnapshot, name: str) -> tuple[Bucket, bytes]:
+        """Turn from the root to the partition of the bucket that a name stands for: it, and its row. It is remembered.
+        Raises NoSuchBucket, CorruptData."""
+        name_row = snapshot.get(keys.bucket_name(name))
+        if name_row is None:
+            raise no_such_bucket(name)
+        snapshot.turn_to(records.decode_bucket_name(name_row).id)
+        row = snapshot.get(keys.BUCKET)
+        bucket = self.live_bucket(row, name)
         if len(self._known_buckets) >= _KNOWN_BUCKETS:
             self._known_buckets.clear()
         self._known_buckets[name] = snapshot.version, bucket
+        return bucket, row or b""
 
     def live_bucket(self, row: bytes | None, name: str) -> Bucket:
         """The bucket in an ``A`` row. Raises NoSuchBucket where it is deleted."""
@@ -342,14 +344,6 @@ class Engine:
 
     def _is_made(self, changes: Changes, key: bytes) -> bool:
         return bool(self.index.get(changes.partition, (key,))[0] == changes.put.get(key))
-
-
-def _turn_to_bucket(snapshot: ISnapshot, name: str) -> None:
-    """From the root to the partition of the bucket that a name stands for. Raises NoSuchBucket."""
-    row = snapshot.get(keys.bucket_name(name))
-    if row is None:
-        raise no_such_bucket(name)
-    snapshot.turn_to(records.decode_bucket_name(row).id)
 
 
 def _committed(result: CommitResult, then: Callable[[bool], T]) -> T:

@@ -43,8 +43,7 @@ class IdMaker:
             self._used = 0
         start = self._used
         self._used = start + 8
-        self._last = now = max(self._now(), self._last + 1, after + 1)  # as time, without a frame
-        return _U64.pack(now) + self._random[start : start + 8]
+        return _U64.pack(self.time(after)) + self._random[start : start + 8]
 
 
 def id_time(identifier: bytes) -> int:

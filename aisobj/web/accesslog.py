@@ -74,16 +74,21 @@ def _line(request: Request, time: str, seconds: float) -> str:
     uri = request.logged_target or _target(request.uri)
     version = "1.1" if request.http11 else "1.0"
     size = request.bytes_out
-    referer, agent, key = request.header(b"referer"), request.header(b"user-agent"), request.key
+    referer, agent = request.header(b"referer"), request.header(b"user-agent")
     return (
-        f"{request.channel.peer} - {_token(request.principal_name)} [{time}] "
+        f"{request.peer} - {_token(request.principal_name)} [{time}] "
         f'"{request.method.decode("latin-1")} {uri} HTTP/{version}" {request.status} {size} '
         f'"{"-" if referer is None else _header(referer)}" "{"-" if agent is None else _header(agent)}" '
-        f"operation={request.operation or '-'} bucket={_token(request.bucket)} "
-        f"key={(key.decode('ascii') if _is_plain_key(key) else quote_from_bytes(key)) if key else '-'} "
+        f"operation={request.operation or '-'} bucket={_token(request.bucket)} key={_key(request.key)} "
         f"id={request.request_id} in={request.body.received} out={size} "
         f"seconds={seconds:.6f} error={request.error_code or '-'}\n"
     )
+
+
+def _key(key: bytes) -> str:
+    if not key:
+        return "-"
+    return key.decode("ascii") if _is_plain_key(key) else quote_from_bytes(key)
 
 
 #: A target that needs no thought: no query, or one of a presigned URL as SDKs write it, whose secrets are left out of
