@@ -324,18 +324,7 @@ class TCPOutput(Output):
 
     def send_waiting(self) -> None:
         """For the outbox. (A body that has begun sends what came before it, and nobody sends before there is room.)"""
-        rest = self._rest
-        if not rest or self._full or self._body is not None:
-            return
-        try:
-            taken: int = self._transport.socket.send(rest)
-        except OSError:
-            taken = 0  # _push meets it too, and sees to it
-        self.sent += taken
-        if taken == len(rest):  # as of most answers: two frames less
-            self._rest = b""
-        else:
-            self._rest = memoryview(rest)[taken:]
+        if self._rest and not self._full and self._body is None:
             self._push_rest()
 
     def report_sent(self) -> None:
