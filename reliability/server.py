@@ -147,7 +147,9 @@ class Server:
 
     def ready(self) -> bool:
         """Whether it has said, since it was launched, that it listens; then it has a port."""
-        found = _LISTENING.findall(self._log.read_text(errors="replace")[self._begun :])
+        with self._log.open(errors="replace") as log:
+            log.seek(self._begun)  # a soak's is long, and this is asked every few milliseconds
+            found = _LISTENING.findall(log.read())
         if found:
             self.port = int(found[-1])
         return bool(found)
