@@ -10,7 +10,9 @@ SlowDown, and succeeds again when there is room.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -40,6 +42,7 @@ ERRORS = {
 }
 _ROOM = ("ENOSPC", "EDQUOT")
 _DISK = 700 << 20
+_MANY = 400
 
 
 def run(
@@ -138,6 +141,8 @@ def fill(forker: Forker, home: Path) -> Verdict:
             for number in range(20):
                 session.do("PUT", f"/s3/{BUCKET}/small{number}", SMALL)
                 session.do("PUT", f"/s3/{BUCKET}/large{number}", LARGE)
+            for number in range(_MANY):
+                session.do("PUT", f"/s3/{BUCKET}/many{number}", SMALL)
             hog = disk.path / "hog"
             _fill_up(hog)
             left = os.statvfs(disk.path).f_bavail
@@ -189,12 +194,24 @@ def _full(session: Session) -> list[str]:
                 faults.append(f"GET {target}: {status}")
             if (status := session.dare("DELETE", target)) != 204:
                 faults.append(f"DELETE {target}: {status}")
+    faults += _delete_many(session)
     status, listed = server.ask("GET", f"/s3/{BUCKET}?list-type=2")
     if status != 200 or b"<Key>" in listed:
         faults.append(f"LIST after all DELETEs: {status} {listed!r}")
     if why := read_only(server):
         faults.append(f"it is read-only: {why}")
     return faults
+
+
+def _delete_many(session: Session) -> list[str]:
+    """DeleteObjects looks at many keys at a time, each in a snapshot: a page of LMDB's table of readers for each 64."""
+    keys = "".join(f"<Object><Key>many{number}</Key></Object>" for number in range(_MANY))
+    document = f"<Delete>{keys}</Delete>".encode()
+    digest = {"Content-MD5": base64.b64encode(hashlib.md5(document, usedforsecurity=False).digest()).decode()}
+    status, answer = session.server.ask("POST", f"/s3/{BUCKET}?delete", document, **digest)
+    if status != 200 or answer.count(b"<Deleted>") != _MANY:
+        return [f"DeleteObjects of {_MANY}: {status} {answer!r}"]
+    return []
 
 
 def main() -> None:

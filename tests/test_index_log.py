@@ -271,6 +271,41 @@ def test_a_body_that_looks_like_a_record_is_none(tmp_path: Path) -> None:
     rig.environment.close()
 
 
+@pytest.mark.parametrize("where", ["digest", "number", "length", "rows"])
+@pytest.mark.parametrize("number", [0, 3, 8])
+def test_a_damaged_record_is_no_end_of_the_log(tmp_path: Path, number: int, where: str) -> None:
+    """Those behind it had been acknowledged."""
+    rig = Rig(tmp_path, 3, size=1 << 20)
+    places = []
+    for _ in range(9):
+        rig.commit()
+        places.append(rig.log._last)
+    descriptor = rig.log._current.descriptor
+    at = places[number] + {"digest": 0, "number": 23, "length": 25, "rows": 40}[where]
+    os.pwrite(descriptor, bytes([os.pread(descriptor, 1, at)[0] ^ 1]), at)
+    rig.environment.close()
+    before = (rig.path / DATA_NAME).read_bytes()
+    if number < 8:
+        with pytest.raises(CorruptData, match=f"record {number} of a log"):
+            recover(rig.path)
+        assert (rig.path / DATA_NAME).read_bytes() == before
+        assert needs_recovery(rig.path)
+    else:
+        recover(rig.path)  # the last one looks as if the power had gone while it was written
+
+
+@pytest.mark.parametrize("at", [0, 3, 12, 20, 30, BLOCK + 7, 2 * BLOCK + 100])
+def test_a_log_with_a_damaged_beginning_is_no_index(tmp_path: Path, at: int) -> None:
+    rig = Rig(tmp_path, 3, size=1 << 20)
+    for _ in range(3):
+        rig.commit()
+    descriptor = rig.log._current.descriptor
+    rig.environment.close()
+    os.pwrite(descriptor, bytes([os.pread(descriptor, 1, at)[0] ^ 1]), at)
+    with pytest.raises(CorruptData, match="damaged beginning"):
+        recover(rig.path)
+
+
 def test_a_log_of_a_later_release_is_refused(tmp_path: Path) -> None:
     rig = Rig(tmp_path, 1)
     with (rig.path / LOG_NAMES[1]).open("r+b") as file:

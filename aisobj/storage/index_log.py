@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import struct
 import threading
@@ -33,7 +34,7 @@ import lmdb
 import msgspec
 from xxhash import xxh3_64_digest
 
-from aisobj.errors import FormatError
+from aisobj.errors import CorruptData, FormatError
 from aisobj.storage.syncing import sync_directory
 
 #: In the index's directory.
@@ -52,8 +53,8 @@ _CLEARED: Final = struct.Struct(">8sQ")  # another magic, generation
 _NONE: Final = b"AISNONE\0"
 _VERSION: Final = 1
 _HEADER: Final = struct.Struct(">8sHQQI")  # magic, version, generation, seed, bytes of one meta page
-_MARK: Final = struct.Struct(">Q")  # generation
 _DIGEST: Final = 8
+_GENERATION: Final = struct.Struct(">Q")
 _RECORD: Final = struct.Struct(">QQI")  # generation, number, bytes of the rows; behind a digest of all that follows
 _ROWS: Final = _DIGEST + _RECORD.size
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -72,6 +73,7 @@ class LogFile:
     :ivar seed: of its records' digests, so that nothing a client sends looks like a record.
     :ivar meta_pages: LMDB's two, of the base.
     :ivar durable: whether the base is on the disk.
+    :ivar marked: the generation that its mark names, whatever else there is; 0: it has none.
     :ivar cleared: it holds none, and all logs up to this generation are in the index; 0: it does not say so.
     :ivar blank: it begins with nothing but zeros, as a new file does.
     """
@@ -82,7 +84,7 @@ class LogFile:
         # An error of writing is told once to each open file: the thread that marks must not take the writer's.
         self._marker = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self.size = os.fstat(self.descriptor).st_size
-        self.generation = self.seed = 0
+        self.generation = self.seed = self.marked = 0
         self.meta_pages = b""
         self.durable = False
         self.cleared = 0
@@ -100,6 +102,7 @@ class LogFile:
     def _read_header(self) -> None:
         head = os.pread(self.descriptor, BLOCK, 0)
         self.blank = not any(head)
+        self.marked = self._mark_behind(2 * mmap.PAGESIZE)  # which LMDB's pages have
         if head.startswith(_NONE) and head[: _CLEARED.size + _DIGEST] == _sealed(head[: _CLEARED.size]):
             _, self.cleared = _CLEARED.unpack_from(head)
         if len(head) < BLOCK or not head.startswith(_MAGIC):
@@ -112,8 +115,14 @@ class LogFile:
         if len(pages) != 2 * page or xxh3_64_digest(head[: _HEADER.size] + pages) != digest:
             return  # it was about to begin
         self.generation, self.seed, self.meta_pages = generation, seed, pages
-        mark = os.pread(self.descriptor, _MARK.size + _DIGEST, BLOCK + 2 * page)
-        self.durable = mark == _sealed(_MARK.pack(generation))
+        self.durable = self._mark_behind(2 * page) == generation
+
+    def _mark_behind(self, pages: int) -> int:
+        """The generation in the mark that stands behind so many bytes of meta pages; 0: there is none."""
+        mark = os.pread(self.descriptor, _GENERATION.size + _DIGEST, BLOCK + pages)
+        named = mark[: _GENERATION.size]
+        generation: int = _GENERATION.unpack(named)[0] if mark == _sealed(named) else 0
+        return generation
 
     @property
     def start(self) -> int:
@@ -121,21 +130,47 @@ class LogFile:
         return 2 * BLOCK + len(self.meta_pages)
 
     def records(self) -> Iterator[Rows]:
-        """All that were written in full, in order."""
+        """All that were written in full, in order. Raises CorruptData as :meth:`verify`."""
+        return map(_decode, self._records())
+
+    def verify(self) -> None:
+        """:raises CorruptData: behind the end of the records there are more: each was written when the one before it
+        was on the disk, so one has been damaged since."""
+        for _ in self._records():
+            pass
+
+    def _records(self) -> Iterator[bytes]:
         position, number = self.start, 0
-        while True:
-            head = os.pread(self.descriptor, _ROWS, position)
-            if len(head) < _ROWS:
-                return
-            generation, found, length = _RECORD.unpack_from(head, _DIGEST)
-            if (generation, found) != (self.generation, number):
-                return
-            rows = os.pread(self.descriptor, length, position + _ROWS)
-            if xxh3_64_digest(head[_DIGEST:] + rows, self.seed) != head[:_DIGEST]:
-                return
-            yield _decode(rows)
-            position += _blocks(_ROWS + length)
+        while (rows := self._rows_at(position, number)) is not None:
+            yield rows
+            position += _blocks(_ROWS + len(rows))
             number += 1
+        self._require_end(position, number)
+
+    def _rows_at(self, position: int, number: int) -> bytes | None:
+        """What a record holds; None where there is none with this number."""
+        head = os.pread(self.descriptor, _ROWS, position)
+        if len(head) < _ROWS:
+            return None
+        generation, found, length = _RECORD.unpack_from(head, _DIGEST)
+        if (generation, found) != (self.generation, number) or length > self.size:
+            return None
+        rows = os.pread(self.descriptor, length, position + _ROWS)
+        return rows if xxh3_64_digest(head[_DIGEST:] + rows, self.seed) == head[:_DIGEST] else None
+
+    def _require_end(self, position: int, number: int) -> None:
+        """Raises CorruptData where the log goes on behind ``position``, where its record ``number`` should be."""
+        mine = slice(_DIGEST, _DIGEST + _GENERATION.size)
+        generation = _GENERATION.pack(self.generation)
+        for start in range(position, self.size, _GROWTH):
+            piece = os.pread(self.descriptor, _GROWTH, start)
+            for at in range(0, len(piece), BLOCK):
+                head = piece[at : at + _ROWS]
+                if head[mine] != generation:
+                    continue
+                _, found, _ = _RECORD.unpack_from(head, _DIGEST)
+                if found > number and self._rows_at(start + at, found) is not None:
+                    raise CorruptData(f"record {number} of a log of the index is damaged: number {found} follows")
 
     def begin(self, after: int, meta_pages: bytes) -> None:
         """A new log, without records and without a mark. Not synced: the first record's sync does it.
@@ -152,7 +187,7 @@ class LogFile:
 
     def mark(self) -> None:
         """The base is on the disk; so is this mark when this returns."""
-        _write(self._marker, _sealed(_MARK.pack(self.generation)).ljust(BLOCK, b"\0"), BLOCK + len(self.meta_pages))
+        _write(self._marker, _sealed(_GENERATION.pack(self.generation)).ljust(BLOCK, b"\0"), BLOCK + len(self.meta_pages))
         os.fdatasync(self._marker)
         self.durable = True
 
@@ -179,12 +214,12 @@ def clear_logs(files: Collection[LogFile]) -> None:
     """No file holds a log any more: the index has all of them, on the disk. The oldest goes first, since the newest
     counts meanwhile. Raises OSError.
     """
-    latest = _latest(files)
+    newest = latest(files)
     for file in sorted(files, key=lambda file: file.generation):
-        file.clear(latest)
+        file.clear(newest)
 
 
-def _latest(files: Iterable[LogFile]) -> int:
+def latest(files: Iterable[LogFile]) -> int:
     """The greatest generation that they know of; 0: none."""
     return max((max(file.generation, file.cleared) for file in files), default=0)
 
@@ -226,7 +261,7 @@ class IndexLog:
         for file in self._files:
             file.make_room(_GROWTH)  # a full disk must not keep the next log from beginning
         sync_directory(path)
-        self._begin(self._other(newest), _latest(self._files))
+        self._begin(self._other(newest), latest(self._files))
         os.fdatasync(self._current.descriptor)
         self._current.mark()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import lmdb
 
 from aisobj.errors import CorruptData, StorageError
-from aisobj.storage.index_log import DATA_NAME, LOG_NAMES, LogFile, Rows, clear_logs
+from aisobj.storage.index_log import DATA_NAME, LOG_NAMES, LogFile, Rows, clear_logs, latest
 from aisobj.storage.index_rows import write_rows
 from aisobj.storage.lmdb_env import MAP_SIZE, open_environment
 
@@ -35,12 +35,15 @@ def recover(path: Path, *, sync: bool = True, map_size: int = MAP_SIZE, migrate:
 
     :param sync: False: nothing has to survive a power cut.
     :param migrate: is done in a transaction of its own, when all else is.
-    :raises FormatError: a newer release wrote it. :raises StorageError: it cannot be done.
+    :raises FormatError: a newer release wrote it. :raises StorageError: it cannot be done. :raises CorruptData: a log is
+        damaged; nothing has been changed.
     """
     if not (path / DATA_NAME).exists():
         return
     try:
         with _Logs(path) as logs:
+            for file in logs.files:
+                file.verify()  # before anything is changed
             if logs.files:
                 _restore(path / DATA_NAME, logs.files[0].meta_pages)
             environment = open_environment(path, sync=sync, map_size=map_size)
@@ -72,26 +75,31 @@ class _Logs:
             for name in LOG_NAMES:
                 if (path / name).exists():
                     self._open.append(LogFile(path / name, create=False))
+            self.files = self._that_count(path)
         except OSError as error:
             self.__exit__()
             raise StorageError(f"the log of the index {path} cannot be read: {error}") from error
         except BaseException:
             self.__exit__()
             raise
+
+    def _that_count(self, path: Path) -> list[LogFile]:
+        """Raises CorruptData where they are not what any server leaves, however it ended."""
         files = sorted((file for file in self._open if file.generation), key=lambda file: file.generation)
+        if any(file.marked > latest(self._open) for file in self._open):
+            # A mark is written when the rest of the beginning is on the disk, and taken away before the next one is.
+            raise CorruptData(f"a log of the index {path} has a damaged beginning")
         if files and files[-1].durable:
             files = files[-1:]
         if files and not files[0].durable:
             if not self._is_none(files[0]):
-                self.__exit__()
                 raise CorruptData(f"the logs of the index {path} have no base")
             files = []
         lost = any(file.cleared for file in self._open) and any(file.blank and file.size for file in self._open)
         if not files and lost:
             # Both are cleared together, and a log that begins leaves no zeros: a disk that fails does.
-            self.__exit__()
             raise CorruptData(f"a log of the index {path} has been lost")
-        self.files = files
+        return files
 
     def _is_none(self, log: LogFile) -> bool:
         """Whether this one, which has no mark and is alone, was about to begin, or was the next to be cleared: the

@@ -11,6 +11,9 @@ that file, not even to sync it. It says who reads which snapshot and holds nothi
 
 from __future__ import annotations
 
+import mmap
+import os
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -25,6 +28,8 @@ MAP_SIZE: Final = 1 << 40
 #: Slots of the shared reader table, fixed by whoever opens the index first. A process holds one, and one more for each
 #: further snapshot at the same moment.
 MAX_READERS: Final = 1024
+#: A slot is a cache line; before them there are two. In whole pages.
+_READERS_BYTES: Final = -(-64 * (MAX_READERS + 2) // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 @lru_cache(maxsize=1024)
@@ -45,6 +50,7 @@ def open_environment(path: Path, *, sync: bool, map_size: int = MAP_SIZE) -> lmd
     """
     fresh = not (path / "data.mdb").exists()
     try:
+        _reserve_readers(path)
         environment = lmdb.open(
             str(path),
             lib_version=1,  # keys of up to 1,978 bytes; 0.9 takes 511
@@ -72,6 +78,24 @@ def open_environment(path: Path, *, sync: bool, map_size: int = MAP_SIZE) -> lmd
             environment.close()
             raise StorageError(f"the index {path} cannot be made: {error}") from error
     return environment
+
+
+def _reserve_readers(path: Path) -> None:
+    """Take the space of the table of readers before LMDB maps it: it leaves a hole, and on a full disk a process that
+    writes there first is ended by SIGBUS. Only what has not been done for the file before; see above. Raises OSError.
+    """
+    path.mkdir(mode=0o700, exist_ok=True)
+    try:
+        if (path / "lock.mdb").stat().st_blocks * 512 >= _READERS_BYTES:
+            return
+    except FileNotFoundError:
+        pass
+    descriptor = os.open(path / "lock.mdb", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        with suppress(OSError):  # the disk is full already, or its file system cannot promise anything
+            os.posix_fallocate(descriptor, 0, _READERS_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def begin_reading(environment: lmdb.Environment) -> lmdb.Transaction[bytes]:
