@@ -187,7 +187,8 @@ class LogFile:
 
     def mark(self) -> None:
         """The base is on the disk; so is this mark when this returns."""
-        _write(self._marker, _sealed(_GENERATION.pack(self.generation)).ljust(BLOCK, b"\0"), BLOCK + len(self.meta_pages))
+        mark = _sealed(_GENERATION.pack(self.generation))
+        _write(self._marker, mark.ljust(BLOCK, b"\0"), BLOCK + len(self.meta_pages))
         os.fdatasync(self._marker)
         self.durable = True
 

@@ -35,8 +35,8 @@ def recover(path: Path, *, sync: bool = True, map_size: int = MAP_SIZE, migrate:
 
     :param sync: False: nothing has to survive a power cut.
     :param migrate: is done in a transaction of its own, when all else is.
-    :raises FormatError: a newer release wrote it. :raises StorageError: it cannot be done. :raises CorruptData: a log is
-        damaged; nothing has been changed.
+    :raises FormatError: a newer release wrote it. :raises StorageError: it cannot be done.
+    :raises CorruptData: a log is damaged; nothing has been changed.
     """
     if not (path / DATA_NAME).exists():
         return
