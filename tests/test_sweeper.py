@@ -13,7 +13,7 @@ from storekit import LARGE, NONE, SMALL, Commit, Rig, flipped
 from twisted.internet.task import Clock
 
 from aisobj.errors import StorageError, StoreFull
-from aisobj.model import Attributes, Bucket
+from aisobj.model import Attributes, Bucket, Format
 from aisobj.storage import keys, records, sweeper
 from aisobj.storage.ids import IdMaker, first_id
 from aisobj.storage.store import SWEEP_SECONDS, ObjectStore
@@ -339,19 +339,24 @@ async def test_where_a_bucket_cannot_be_read_no_blob_is_taken_for_an_orphan(rig:
     assert await rig.get(b"k") == LARGE
 
 
+@pytest.mark.parametrize("lost", [False, True])
 @ensureDeferred
-async def test_a_checkpoint_that_is_corrupt_makes_the_start_look_at_all_blobs(rig: Rig) -> None:
+async def test_where_the_checkpoint_cannot_be_read_no_blob_is_taken_for_an_orphan(rig: Rig, lost: bool) -> None:
     await rig.bucket()
-    await rig.put(b"k", LARGE)
-    await orphan(rig)
+    left = await orphan(rig)
     rig.later(3600)
     await rig.store.sweeper.sweep()
     row = rig.index.get(keys.ROOT, (keys.CHECKPOINT,))[0]
-    await rig.index.commit(keys.ROOT, {}, {keys.CHECKPOINT: flipped(row)})
-    assert await rig.new_store().sweeper.recover() == 1
-    assert await rig.get(b"k") == LARGE
+    if lost:
+        format_row = records.encode(Format(1, 1, [], bytes(16)))  # memory's has none, and is new without a checkpoint
+        await rig.index.commit(keys.ROOT, {}, {keys.FORMAT: format_row}, [keys.CHECKPOINT])
+    else:
+        await rig.index.commit(keys.ROOT, {}, {keys.CHECKPOINT: flipped(row)})
+    assert await rig.new_store().sweeper.recover() == 0
+    assert left in rig.blob_ids()
     await rig.store.sweeper.sweep()
     assert checkpoint(rig)
+    await rig.blobs.remove([left])
 
 
 @ensureDeferred

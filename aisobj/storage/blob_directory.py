@@ -12,6 +12,7 @@ from contextlib import suppress
 from aisobj.errors import StorageError, StoreFull, StoreReadOnly
 from aisobj.storage.blob_format import LEAF, LEAF_NS, TOP, blob_path
 from aisobj.storage.files import FileSystem
+from aisobj.storage.orphans import ORPHANS, orphans_name
 from aisobj.storage.quarantine import Quarantine
 
 #: Errors that mean "no room": the disk, a quota, or a limit on the size of a file.
@@ -185,6 +186,28 @@ class BlobDirectory:
                 failure = error
         if failure is not None:
             raise storage_error(failure) from failure
+
+    def set_aside(self, blob_ids: Iterable[bytes]) -> str:
+        """Move blobs to the orphans, durably; one that is not there is no error. Where they are now.
+
+        :raises StorageError: some could not be; they are where they were.
+        """
+        top = os.path.join(self.root, ORPHANS)
+        target = os.path.join(top, orphans_name(self._now()))
+        leaves: set[str] = set()
+        try:
+            self._make_directory(top)
+            self._make_directory(target)
+            for blob_id in blob_ids:
+                path = self.path(blob_id)
+                with suppress(FileNotFoundError):
+                    self.fs.rename(path, os.path.join(target, blob_id.hex()))
+                    leaves.add(os.path.dirname(path))
+            for directory in (target, top, self.root, *leaves):  # their new names first
+                self.sync_directory(directory)
+        except OSError as error:
+            raise storage_error(error) from error
+        return target
 
     def _sync_removal(self, leaf: str) -> None:
         if not self.failed:  # then no index row that names the blob can go away either

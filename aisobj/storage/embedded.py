@@ -5,7 +5,7 @@
     DATA/lock      held by the one server that uses the directory
     DATA/writer    the socket at which the index writer takes the workers of a server that has several
     DATA/index/    LMDB (``lmdb_index``)
-    DATA/blobs/    files (``file_blobs``)
+    DATA/blobs/    files (``file_blobs``); in it ``quarantine`` and ``orphans``
     DATA/backups/  copies of the index (``index_backup``), made now and then (``upkeep``)
     DATA/scrub.json   where the background scrub is
     DATA/ballast   given up when the disk is full, so that deletes still work
@@ -23,11 +23,13 @@ from pathlib import Path
 from twisted.python.threadpool import ThreadPool
 
 from aisobj.errors import StorageError
-from aisobj.storage import keys
+from aisobj.storage import keys, records
+from aisobj.storage.blob_audit import BlobFiles
 from aisobj.storage.engine import Ballast, Changes
 from aisobj.storage.file_blobs import RESERVE, FileBlobs
 from aisobj.storage.formats import check_format, first_format, migrate
 from aisobj.storage.ids import IdMaker
+from aisobj.storage.index_backup import DIRECTORY, backups
 from aisobj.storage.index_client import (
     IIndexReactor,
     ProcessWriter,
@@ -36,6 +38,7 @@ from aisobj.storage.index_client import (
     directory,
     short_path,
 )
+from aisobj.storage.index_log import DATA_NAME
 from aisobj.storage.index_recovery import recover
 from aisobj.storage.interfaces import IIndex
 from aisobj.storage.lmdb_env import MAP_SIZE
@@ -128,6 +131,7 @@ def start_writer(
 
     :param listener: of :func:`writer_socket`; stays the caller's, since it outlives a writer.
     """
+    _refuse_lost_index(data.path)
     recover(data.path / _INDEX, sync=sync, migrate=migrate)
     writer = ProcessWriter(reactor, data.path / _INDEX, sync, MAP_SIZE, data.descriptor, listener.fileno())
     return WriterClient(reactor, writer.start)
@@ -163,9 +167,11 @@ async def open_store(
     :param lock: shared with the index writer; without it the caller must know that no writer of an earlier server runs.
     :param shared: for one worker of several: the writer is the one that serves :func:`writer_socket`.
     :param upkeep: what is done in the background, where the store is started with ``sweep``. None: nothing.
-    :raises FormatError: a newer release wrote it. :raises StorageError: it cannot be opened.
+    :raises FormatError: a newer release wrote it. :raises StorageError: it cannot be opened, or has lost its index.
     """
     ids = IdMaker()
+    if not shared:
+        _refuse_lost_index(path)
     pool = ThreadPool(0, _THREADS, "disk")
     keep_open = None if lock is None else lock.descriptor
     connect = connector(path / _WRITER) if shared else None
@@ -173,7 +179,7 @@ async def open_store(
         path / _INDEX, reactor=reactor, sync=sync, keep_open=keep_open, start_writer=connect, migrate=migrate
     )
     try:
-        await _check_format(index, ids)
+        await _check_format(path, index, ids)
         pool.start()
         blobs = FileBlobs(
             path / "blobs",
@@ -240,13 +246,40 @@ class FileBallast(Ballast):
         return True
 
 
-async def _check_format(index: IIndex, ids: IdMaker) -> None:
-    """Read the format row, or write it into an index that is new."""
+async def _check_format(path: Path, index: IIndex, ids: IdMaker) -> None:
+    """Read the format row, or write it into an index that is new, and with it the first checkpoint."""
     row = index.get(keys.ROOT, (keys.FORMAT,))[0]
+    if row is None and _has_stored(path):
+        row = index.get(keys.ROOT, (keys.FORMAT,))[0]  # another worker was quicker to begin, and has stored since
+        if row is None:
+            raise _lost_index(path)
     if row is not None:
         check_format(row, "the data directory")
         return
     changes = Changes(keys.ROOT)
     changes.expect_row(keys.FORMAT, None)
     changes.put[keys.FORMAT] = first_format(ids.make())
+    changes.put[keys.CHECKPOINT] = records.seal(bytes(16))
     await index.commit(changes.partition, changes.expect, changes.put)
+
+
+def _refuse_lost_index(path: Path) -> None:
+    """An index that is not there is not begun anew where there has been one: everything would be without an owner.
+
+    Nobody else uses the data directory. :raises StorageError:
+    """
+    data = path / _INDEX / DATA_NAME
+    if not (data.exists() and data.stat().st_size) and _has_stored(path):
+        raise _lost_index(path)
+
+
+def _has_stored(path: Path) -> bool:
+    """Whether a store has been used there: it has left blobs, or backups of its index."""
+    return bool(backups(path / DIRECTORY)) or any(True for _ in BlobFiles(path / "blobs").walk())
+
+
+def _lost_index(path: Path) -> StorageError:
+    return StorageError(
+        f"the data directory {path} has lost its index, but not its blobs or backups: see ais-s3 restore and "
+        "rebuild-index, or empty it"
+    )

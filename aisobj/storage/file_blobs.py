@@ -136,6 +136,9 @@ class FileBlobs(Findings):
     def remove(self, blob_ids: Sequence[bytes]) -> Deferred[None]:
         return shielded(Deferred.fromCoroutine(self._remove(blob_ids)))
 
+    def set_aside(self, blob_ids: Sequence[bytes]) -> Deferred[None]:
+        return shielded(Deferred.fromCoroutine(self._set_aside(blob_ids)))
+
     def settled_before(self) -> bytes:
         return self._unsettled.before()
 
@@ -214,4 +217,10 @@ class FileBlobs(Findings):
 
     async def _remove(self, blob_ids: Sequence[bytes]) -> None:
         await self._jobs.run(self._directory.remove, blob_ids)
+        self._unsettled.settle(blob_ids)
+
+    async def _set_aside(self, blob_ids: Sequence[bytes]) -> None:
+        if blob_ids:
+            path = await self._jobs.run(self._directory.set_aside, blob_ids)
+            log.warn("{count} blobs that the index does not know are in {path}", count=len(blob_ids), path=path)
         self._unsettled.settle(blob_ids)

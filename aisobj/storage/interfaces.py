@@ -186,6 +186,10 @@ class IBlobs(Interface):
     def remove(blob_ids: Sequence[bytes]) -> Deferred[None]:
         """Remove; a blob that is not there is no error. Settles them too."""
 
+    def set_aside(blob_ids: Sequence[bytes]) -> Deferred[None]:
+        """As :meth:`remove`, of blobs whose owner is not known: an engine that can keeps them where nothing of this
+        interface finds them, for whoever repairs a damaged index."""
+
     def settled_before() -> bytes:
         """An id that is greater than the id of no unsettled blob: what the checkpoint row may say."""
 

@@ -62,6 +62,9 @@ class MemoryBlobs:
         self._unsettled.settle(blob_ids)
         return succeed(None)
 
+    def set_aside(self, blob_ids: Sequence[bytes]) -> Deferred[None]:
+        return self.remove(blob_ids)
+
     def settled_before(self) -> bytes:
         return self._unsettled.before()
 

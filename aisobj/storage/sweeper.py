@@ -1,7 +1,7 @@
 """What is done behind the clients' backs: replaced blobs are unlinked, destroyed buckets purged, checkpoints written.
 
-And once, at start: blobs that a crash left without an owner go. Nothing here is needed for correct answers: what fails
-in one bucket is logged, keeps no other bucket from its turn, and is tried again at the next.
+And once, at start: blobs that a crash left without an owner are set aside. Nothing here is needed for correct answers:
+what fails in one bucket is logged, keeps no other bucket from its turn, and is tried again at the next.
 """
 
 from __future__ import annotations
@@ -84,40 +84,54 @@ class Sweeper:
         self._due_before = 0 if counted < self._waiting_until else now - int(self._grace * 1e9)
 
     async def recover(self) -> int:
-        """At start, before anything is served: remove what a crash left. The number of files removed.
+        """At start, before anything is served: take away what a crash left. The number of files.
 
-        Only blobs newer than the checkpoint are looked at, so this does not grow with the store. Blobs that wait in a
-        garbage row go too: no reader is left that could hold them.
+        Only blobs newer than the checkpoint are looked at, so this does not grow with the store. Those that wait in a
+        garbage row are removed: no reader is left that could hold them. One that no row names was being stored, but a
+        damaged index says the same of what it has lost: it is set aside, where the tools find it again.
         """
         engine = self._engine
         removed = await engine.blobs.clean()
         if engine.read_only:
             return removed
         checkpoint = self._read_checkpoint()
+        if checkpoint is None:
+            _log.critical("the index has lost its checkpoint; blobs without an owner stay: see ais-s3 fsck")
+            return removed
         orphans = set(await engine.blobs.newer_than(checkpoint))
         try:
-            for owned in self._owned(checkpoint) if orphans else ():
-                orphans.discard(owned)
+            garbage = self._find_owned(orphans, checkpoint) if orphans else set()
         except CorruptData as error:
             _log.critical("blobs without an owner stay, as a bucket cannot be read: {error}", error=error)
-            orphans.clear()
-        await engine.blobs.remove(sorted(orphans))
+            orphans, garbage = set(), set()
+        await engine.blobs.remove(sorted(garbage))
+        try:
+            await engine.blobs.set_aside(sorted(orphans))
+        except StorageError as error:
+            _log.error("blobs without an owner stay: {error}", error=error)
         settled = engine.blobs.settled_before()
         if settled < checkpoint:  # the clock went back: blobs to come would hide behind it
             await self._write_checkpoint(settled)
-        return removed + len(orphans)
+        return removed + len(garbage) + len(orphans)
 
-    def join(self) -> None:
-        """At start, in a store that other processes are using: a later blob must not hide behind their checkpoint."""
-        self._engine.ids.time(after=id_time(self._read_checkpoint()) + MARGIN_NS)
-
-    def _owned(self, after: bytes) -> Iterator[bytes]:
-        """The blobs with a greater id that the index owns. Raises CorruptData where that is not known of a bucket."""
+    def _find_owned(self, blob_ids: set[bytes], after: bytes) -> set[bytes]:
+        """Take away from ``blob_ids``, which are greater than ``after``, those that the index names. Those of them that
+        wait in a garbage row. Raises CorruptData where that is not known of a bucket."""
         buckets = [records.decode(BucketName, row).id for _, row in self._rows(keys.ROOT, keys.BUCKET_NAME)]
         buckets += [row_key[1:] for row_key, _ in self._rows(keys.ROOT, keys.PURGE)]
         for bucket_id in buckets:
             for row_key, _ in self._rows(bucket_id, keys.BLOB, keys.BLOB + after):
-                yield row_key[1:]
+                blob_ids.discard(row_key[1:])
+        garbage: set[bytes] = set()
+        for bucket_id in buckets if blob_ids else ():
+            for _, row in self._rows(bucket_id, keys.GARBAGE):
+                garbage |= blob_ids.intersection(records.decode(Garbage, row).blob_ids)
+        blob_ids -= garbage
+        return garbage
+
+    def join(self) -> None:
+        """At start, in a store that other processes are using: a later blob must not hide behind their checkpoint."""
+        self._engine.ids.time(after=id_time(self._read_checkpoint() or _OLDEST) + MARGIN_NS)
 
     async def _guarded(self, work: Callable[[bytes, bytes], Awaitable[int]], row_key: bytes, row: bytes) -> int:
         if self._stopped:
@@ -184,16 +198,20 @@ class Sweeper:
         settled = self._engine.blobs.settled_before()
         if self.others is not None:
             settled = min(settled, self.others)
-        if settled > self._read_checkpoint():
+        known = self._read_checkpoint()
+        if known is None or settled > known:
             await self._write_checkpoint(settled)
 
-    def _read_checkpoint(self) -> bytes:
-        row = self._engine.index.get(keys.ROOT, (keys.CHECKPOINT,))[0]
+    def _read_checkpoint(self) -> bytes | None:
+        """None: its row is damaged, or lost: a store that has a format has had one from the beginning."""
+        begun, row = self._engine.index.get(keys.ROOT, (keys.FORMAT, keys.CHECKPOINT))
+        if row is None:
+            return _OLDEST if begun is None else None
         try:
-            return _OLDEST if row is None else bytes(records.unseal(row))
+            return bytes(records.unseal(row))
         except CorruptData as error:
-            _log.error("the checkpoint: {error}; every blob is looked at instead", error=error)
-            return _OLDEST
+            _log.error("the checkpoint: {error}", error=error)
+            return None
 
     async def _write_checkpoint(self, blob_id: bytes) -> None:
         changes = Changes(keys.ROOT)

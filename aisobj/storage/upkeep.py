@@ -25,6 +25,7 @@ from aisobj.errors import StorageError
 from aisobj.storage.blob_audit import BlobFiles
 from aisobj.storage.index_backup import DIRECTORY, back_up, backups, next_backup, remove_old
 from aisobj.storage.index_reader import IndexReader
+from aisobj.storage.orphans import drop_old_orphans
 from aisobj.storage.scrub import Progress, Scrub, load_progress
 
 #: Of the background scrub, in the data directory.
@@ -41,6 +42,8 @@ _LEAST: Final = 256 * 1024
 
 #: A tool or a worker that was killed is found within this, seconds.
 _READERS: Final = 60.0
+#: How often orphans are looked at, seconds.
+_ORPHANS: Final = 3600.0
 
 _END: Final = -1
 
@@ -89,6 +92,7 @@ class EmbeddedUpkeep:
     def start(self) -> None:
         settings = self._settings
         self._begin(self._free_readers, time.time, _READERS)
+        self._begin(self._drop_orphans, time.time, _ORPHANS)
         if settings.backups:
             self._begin(self._back_up, self._last_backup, settings.backup_interval)
         if settings.scrub_rate:
@@ -136,6 +140,11 @@ class EmbeddedUpkeep:
     async def _free_readers(self) -> None:
         """Free the slots of dead processes in the table of readers: a snapshot of theirs makes the index grow."""
         self._environment.reader_check()
+
+    async def _drop_orphans(self) -> None:
+        """Remove blobs that have had no owner for long."""
+        if dropped := await self._in_pool(drop_old_orphans, str(self._data / "blobs"), time.time()):
+            self._log.info("blobs that {dropped} starts found without an owner are removed", dropped=dropped)
 
     # backups ----------------------------------------------------------------------------------------------------
 
