@@ -15,6 +15,7 @@ import lmdb
 
 from aisobj.errors import StorageError
 from aisobj.storage import keys
+from aisobj.storage.exchange import exchange
 from aisobj.storage.formats import check_format
 from aisobj.storage.index_reader import IndexReader
 from aisobj.storage.syncing import sync_directory, sync_file
@@ -22,8 +23,12 @@ from aisobj.storage.syncing import sync_directory, sync_file
 #: In the data directory.
 DIRECTORY = "backups"
 _SUFFIX = ".mdb"
-_UNFINISHED = ".unfinished"
+_PART = ".unfinished"
 _NAME = "index-%Y%m%dT%H%M%SZ"
+
+#: In the data directory: an index that a tool is making, and one that it has replaced.
+UNFINISHED = "index.unfinished"
+_REPLACED = "index.replaced-%Y%m%dT%H%M%SZ"
 
 
 def next_backup(directory: Path, now: float) -> Path:
@@ -53,7 +58,7 @@ def back_up(environment: lmdb.Environment, target: Path) -> None:
     """
     if target.exists():
         raise StorageError(f"{target} exists")
-    work = target.with_name(target.name + _UNFINISHED)
+    work = target.with_name(target.name + _PART)
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         shutil.rmtree(work, ignore_errors=True)
@@ -75,7 +80,7 @@ def remove_old(directory: Path, keep: int) -> None:
     """All but the newest ``keep``, and what a crash left unfinished. Raises OSError."""
     for path in backups(directory)[:-keep]:
         path.unlink()
-    for path in directory.glob("*" + _UNFINISHED):
+    for path in directory.glob("*" + _PART):
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -92,9 +97,12 @@ def check_backup(path: Path) -> None:
         reader.close()
 
 
-def copy_backup(data: Path, backup: Path, name: str) -> Path:
-    """A fresh directory ``data/name`` that holds a backup as an index; nothing uses it yet. :raises OSError:"""
-    fresh = data / name
+def copy_backup(data: Path, backup: Path) -> Path:
+    """A fresh directory in ``data`` that holds a backup as an index; nothing uses it yet, and the next call removes it.
+
+    :raises OSError:
+    """
+    fresh = data / UNFINISHED
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700)
     shutil.copyfile(backup, fresh / "data.mdb")
@@ -112,12 +120,31 @@ def sync_index(fresh: Path) -> None:
 def swap_index(data: Path, fresh: Path) -> Path | None:
     """Make a synced directory the index of a locked data directory, durably. Where the old one is now, or None.
 
-    The new index appears under its name complete or not at all. :raises OSError:
+    Under the index's name there is the old one or the new one at every moment; whatever is killed here leaves both.
+    Only where the file system cannot exchange names there is none for a moment: no server starts with that, and the
+    next ``restore`` or ``rebuild-index`` goes on as if there had never been one.
+
+    :raises OSError: the index is as it was, or there is none, as above.
     """
     index, replaced = data / "index", None
     if index.exists():
-        replaced = data / time.strftime("index.replaced-%Y%m%dT%H%M%SZ", time.gmtime())
-        index.rename(replaced)
-    fresh.rename(index)
+        # It gets the name that the old one is to have before that: no name of an index that counts is ever one that
+        # the next run removes.
+        waiting = replaced = _name_for_replaced(data)
+        fresh.rename(waiting)
+        if not exchange(waiting, index):
+            replaced = _name_for_replaced(data)
+            index.rename(replaced)
+            waiting.rename(index)
+    else:
+        fresh.rename(index)
     sync_directory(data)
     return replaced
+
+
+def _name_for_replaced(data: Path) -> Path:
+    """One that is free; greater than those of earlier ones, unless the clock went back."""
+    now = int(time.time())
+    while (path := data / time.strftime(_REPLACED, time.gmtime(now))).exists():
+        now += 1
+    return path

@@ -33,16 +33,15 @@ from aisobj.storage.index_backup import (
     check_backup,
     copy_backup,
     next_backup,
-    swap_index,
-    sync_index,
 )
+from aisobj.storage.index_log import DATA_NAME
 from aisobj.storage.index_reader import IndexReader
 from aisobj.storage.index_recovery import needs_recovery, recover
-from aisobj.storage.quarantine import UNOWNED
+from aisobj.storage.lmdb_env import open_environment
 from aisobj.storage.scrub import Progress, Scrub, load_progress, remove_progress
 from aisobj.tools.fsck import Fsck
 from aisobj.tools.rebuild import rebuild
-from aisobj.tools.restored import count_lost, unowned_blobs
+from aisobj.tools.restored import count_lost, finish, put_in_place, unowned_blobs
 
 FOUND, FAILED = 1, 2
 _MIB = 1 << 20
@@ -81,6 +80,8 @@ def main(context: click.Context, data: Path) -> None:
 @contextlib.contextmanager
 def _reader(data: Path) -> Iterator[IndexReader]:
     """The index, of a format that this release reads."""
+    if not (data / "index" / DATA_NAME).exists():
+        raise StorageError(f"{data / 'index'} holds no index; restore or rebuild-index makes one of a backup")
     if needs_recovery(data / "index"):
         _is_served(data)
     reader = IndexReader.open(data / "index")
@@ -230,17 +231,15 @@ def restore(data: Path, source: Path | None, force: bool, as_json: bool) -> None
         source = _chosen(data, source)
         _refuse_to_overwrite(data, force)
         check_backup(source)
-        fresh = copy_backup(data, source, "index.restored")
+        fresh = copy_backup(data, source)
         files = BlobFiles(data / "blobs")
-        with contextlib.closing(IndexReader.open(fresh)) as reader:
-            unowned = unowned_blobs(reader, files)
+        with contextlib.closing(open_environment(fresh, sync=False)) as environment:
+            reader = IndexReader(environment)
+            unowned = dict.fromkeys(unowned_blobs(reader, files), f"not known to {source}")
             lost = count_lost(reader, files)
-        sync_index(fresh)
-        # Before the index is there: a server that starts with it removes blobs that it does not know.
-        for blob_id in unowned:
-            files.quarantine.take(blob_id, f"not known to {source}", UNOWNED)
-        replaced = swap_index(data, fresh)
-    document = {"restored": str(source), "replaced": str(replaced or ""), "unowned": len(unowned), "lost": lost}
+            finish(environment, files)
+        replaced = put_in_place(data, fresh, files, unowned)
+    document = {"restored": str(source), "replaced": replaced, "unowned": len(unowned), "lost": lost}
     lines = [f"restored {source}" + (f"; the old index is {replaced}" if replaced else "")]
     if unowned or lost:
         lines.append(f"{len(unowned)} blobs it does not know are in quarantine; {lost} that it knows are gone")

@@ -15,6 +15,7 @@ none the ETag. Last-Modified is when the blob was begun.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -42,11 +43,11 @@ from aisobj.storage import keys, records
 from aisobj.storage.blob_audit import BlobFiles
 from aisobj.storage.blob_format import Footer
 from aisobj.storage.ids import id_time
-from aisobj.storage.index_backup import copy_backup, swap_index, sync_index
+from aisobj.storage.index_backup import copy_backup
 from aisobj.storage.index_reader import IndexReader
 from aisobj.storage.lmdb_env import open_environment, row_prefix
 from aisobj.storage.objects import SHORT_HEADERS
-from aisobj.storage.quarantine import UNOWNED
+from aisobj.tools.restored import finish, put_in_place
 
 _PAGE = 512
 
@@ -74,21 +75,14 @@ def rebuild(data: Path, backup: Path) -> Rebuilt:
     """Rebuild the index of a locked data directory. The old one, if any, is kept under another name.
 
     :param backup: one that has been checked (``check_backup``).
-    :raises StorageError: or OSError, lmdb.Error: the index is as it was.
+    :raises StorageError: or OSError, lmdb.Error: the index is as it was, or as ``put_in_place`` says.
     """
-    fresh = copy_backup(data, backup, "index.rebuilt")
-    environment = open_environment(fresh, sync=False)
-    work = _Rebuild(environment, BlobFiles(data / "blobs"), Rebuilt(str(backup)))
-    try:
+    fresh = copy_backup(data, backup)
+    with contextlib.closing(open_environment(fresh, sync=False)) as environment:
+        work = _Rebuild(environment, BlobFiles(data / "blobs"), Rebuilt(str(backup)))
         unowned = work.run()
-        environment.sync(True)
-    finally:
-        environment.close()
-    sync_index(fresh)
-    # Before the index is there: a server that starts with it removes blobs that it does not know.
-    for blob_id, why in unowned.items():
-        work.blobs.quarantine.take(blob_id, why, UNOWNED)
-    work.report.replaced = str(swap_index(data, fresh) or "")
+        finish(environment, work.blobs)
+    work.report.replaced = put_in_place(data, fresh, work.blobs, unowned)
     return work.report
 
 
