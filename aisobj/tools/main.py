@@ -38,6 +38,7 @@ from aisobj.storage.index_log import DATA_NAME
 from aisobj.storage.index_reader import IndexReader
 from aisobj.storage.index_recovery import needs_recovery, recover
 from aisobj.storage.lmdb_env import open_environment
+from aisobj.storage.orphans import give_back
 from aisobj.storage.scrub import Progress, Scrub, load_progress, remove_progress
 from aisobj.tools.fsck import Fsck
 from aisobj.tools.rebuild import rebuild
@@ -225,7 +226,7 @@ def backup(data: Path, target: Path | None, as_json: bool) -> None:
 def restore(data: Path, source: Path | None, force: bool, as_json: bool) -> None:
     """Make the backup SOURCE (default: the newest of DIR/backups) the index. No server may run.
 
-    Blobs that it does not know are moved to the quarantine: rebuild-index is what adds them.
+    Blobs that it does not know, orphans too, are moved to the quarantine: rebuild-index is what adds them.
     """
     with _locked(data):
         source = _chosen(data, source)
@@ -233,6 +234,7 @@ def restore(data: Path, source: Path | None, force: bool, as_json: bool) -> None
         check_backup(source)
         fresh = copy_backup(data, source)
         files = BlobFiles(data / "blobs")
+        give_back(files.root)
         with contextlib.closing(open_environment(fresh, sync=False)) as environment:
             reader = IndexReader(environment)
             unowned = dict.fromkeys(unowned_blobs(reader, files), f"not known to {source}")

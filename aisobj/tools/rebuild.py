@@ -47,6 +47,7 @@ from aisobj.storage.index_backup import copy_backup
 from aisobj.storage.index_reader import IndexReader
 from aisobj.storage.lmdb_env import open_environment, row_prefix
 from aisobj.storage.objects import SHORT_HEADERS
+from aisobj.storage.orphans import give_back
 from aisobj.tools.restored import finish, put_in_place
 
 _PAGE = 512
@@ -78,6 +79,7 @@ def rebuild(data: Path, backup: Path) -> Rebuilt:
     :raises StorageError: or OSError, lmdb.Error: the index is as it was, or as ``put_in_place`` says.
     """
     fresh = copy_backup(data, backup)
+    give_back(str(data / "blobs"))
     with contextlib.closing(open_environment(fresh, sync=False)) as environment:
         work = _Rebuild(environment, BlobFiles(data / "blobs"), Rebuilt(str(backup)))
         unowned = work.run()
