@@ -110,6 +110,7 @@ class ObjectRecord(_Record, frozen=True, array_like=True):
     parts: int = 0  #: number of parts if it was made by CompleteMultipartUpload
     long_headers: bool = False  #: the rest of the headers and the user metadata are in ``X<version id>``
     headers: dict[str, str] = {}  #: lower-case name -> value: cache-control, content-*, expires, x-amz-meta-*
+    key_digest: int = -1  #: XXH32 of the key, since the row's checksum does not cover where it stands; -1: not known
 
 
 class ListedObject(_Record, frozen=True, array_like=True):

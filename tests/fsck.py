@@ -14,6 +14,7 @@ from aisobj.errors import BlobMissing
 from aisobj.storage import keys
 from aisobj.storage.blob_audit import BlobFiles
 from aisobj.storage.index_reader import IndexReader
+from aisobj.storage.interfaces import Owner
 from aisobj.storage.memory_blobs import MemoryBlobs
 from aisobj.storage.memory_index import MemoryIndex
 from aisobj.storage.store import ObjectStore
@@ -75,6 +76,7 @@ class _MemoryFiles:
 
     def __init__(self, blobs: MemoryBlobs) -> None:
         self._data = blobs._data
+        self._footers = blobs.footers
 
     def walk(self) -> Iterator[bytes]:
         return iter(sorted(self._data))
@@ -86,6 +88,9 @@ class _MemoryFiles:
         if blob_id not in self._data:
             raise BlobMissing(blob_id.hex())
         return len(self._data[blob_id])
+
+    def owner(self, blob_id: bytes) -> Owner:
+        return self._footers.get(blob_id, {})
 
     def read(self, blob_id: bytes) -> Iterator[memoryview]:
         self.size(blob_id)

@@ -10,6 +10,7 @@ from pathlib import Path
 from aisobj.storage.blob_format import MAX_BLOCK, Footer, blob_path
 from aisobj.storage.blob_reader import open_blob
 from aisobj.storage.files import FileSystem
+from aisobj.storage.interfaces import Owner
 from aisobj.storage.quarantine import Quarantine
 
 _TOP = re.compile(r"[0-9a-f]{5}")
@@ -58,6 +59,10 @@ class BlobFiles:
     def size(self, blob_id: bytes) -> int:
         """Bytes of data, as its verified footer says."""
         return self.footer(blob_id).size
+
+    def owner(self, blob_id: bytes) -> Owner:
+        """What its verified footer says of it."""
+        return self.footer(blob_id).owner
 
     def read(self, blob_id: bytes) -> Iterator[memoryview]:
         """All of its data, verified; a view is valid until the next one. At least one, empty for an empty blob."""

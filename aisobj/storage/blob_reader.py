@@ -16,7 +16,7 @@ from aisobj.errors import BlobMissing, CorruptData, FormatError, StorageError
 from aisobj.storage.blob_directory import storage_error
 from aisobj.storage.blob_format import MAX_BLOCK, TRAILER, Footer, decode_footer, footer_length, verify
 from aisobj.storage.files import FileSystem
-from aisobj.storage.interfaces import IBlobReader
+from aisobj.storage.interfaces import IBlobReader, Owner
 from aisobj.storage.jobs import Jobs, shielded
 from aisobj.storage.quarantine import Quarantine
 
@@ -277,6 +277,10 @@ class FileBlobReader:
         self._buffer: memoryview | None = buffers.take(blob.footer.block)
         self._busy = False
         self._closed = False
+
+    @property
+    def owner(self) -> Owner:
+        return self._blob.footer.owner
 
     def next_block(self) -> memoryview | Deferred[memoryview | None] | None:
         if self._closed or self._busy:

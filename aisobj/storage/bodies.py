@@ -154,9 +154,11 @@ class ExtentSource:
         self._reader: IBlobReader | None = None
         self._closed = False
 
-    async def open(self) -> None:
-        """Open the first extent, so that what is missing shows before any head has been sent."""
+    async def open(self) -> Owner:
+        """Open the first extent, so that what is missing shows before any head has been sent. What is said of its blob;
+        nothing of an empty body's."""
         await self._open_next()
+        return {} if self._reader is None else self._reader.owner
 
     def next_block(self) -> memoryview | Deferred[memoryview | None] | None:
         if self._reader is not None:
@@ -204,6 +206,14 @@ class ExtentSource:
             return False
         self._reader = reader
         return True
+
+
+def is_of_another(owner: Owner, checksum_type: str, value: str) -> bool:
+    """Whether a blob is another one than the whole body that has this checksum: what its writer said contradicts it.
+
+    Its own checksums cannot tell: they are in it.
+    """
+    return bool(value) and owner.get("checksum-type") == checksum_type and owner.get("checksum") != value
 
 
 class VerifyingSource:

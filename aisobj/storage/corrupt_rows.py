@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from aisobj.errors import StorageError
-from aisobj.model import BodyKind, BucketName, ObjectRecord
+from aisobj.model import BodyKind, BucketName
 from aisobj.storage import keys, records
 from aisobj.storage.engine import Engine
 
@@ -15,11 +17,11 @@ def note_corrupt_rows(engine: Engine, name: str, key: bytes) -> None:
 
     :param name: the bucket's. :param key: S3's.
     """
-    bucket_id = _look(engine, keys.ROOT, keys.bucket_name(name), BucketName)
+    bucket_id = _look(engine, keys.ROOT, keys.bucket_name(name), partial(records.decode, BucketName))
     if bucket_id is None:
         return
     _look(engine, bucket_id.id, keys.BUCKET)
-    record = _look(engine, bucket_id.id, keys.OBJECT + key, ObjectRecord)
+    record = _look(engine, bucket_id.id, keys.OBJECT + key, partial(records.decode_object, key))
     if record is None:
         return
     if record.long_headers:
@@ -30,14 +32,14 @@ def note_corrupt_rows(engine: Engine, name: str, key: bytes) -> None:
         _look(engine, bucket_id.id, keys.BODY + record.body_id)
 
 
-def _look(engine: Engine, partition: bytes, row_key: bytes, kind: type[Any] | None = None) -> Any:
-    """The record in a row, where ``kind`` is given and it can be read."""
+def _look(engine: Engine, partition: bytes, row_key: bytes, decode: Callable[[bytes], Any] = lambda row: None) -> Any:
+    """The record in a row, where ``decode`` is given and it can be read."""
     row = engine.index.get(partition, (row_key,))[0]
     if row is None:
         return None
     try:
         records.unseal(row)
-        return None if kind is None else records.decode(kind, row)
+        return decode(row)
     except StorageError as error:
         engine.findings.note_row(partition, row_key, str(error))
         return None

@@ -132,6 +132,8 @@ class IBlobWriter(Interface):
 class IBlobReader(Interface):
     """A range of one blob, block by block, each verified before it is handed out. Whoever got it closes it."""
 
+    owner = Attribute("Owner: what its writer said of the blob; of a clone, what was said of the first one.")
+
     def next_block() -> memoryview | Deferred[memoryview | None] | None:
         """The next bytes of the range, or None at its end; a Deferred where the disk has to be waited for.
 

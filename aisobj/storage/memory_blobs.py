@@ -45,7 +45,7 @@ class MemoryBlobs:
             raise BlobMissing(blob_id.hex())
         if offset + length > len(data):
             raise CorruptData(f"{blob_id.hex()} ends at {len(data)}, before the range {offset}+{length} does")
-        return MemoryBlobReader(memoryview(data)[offset : offset + length])
+        return MemoryBlobReader(memoryview(data)[offset : offset + length], self.footers.get(blob_id, {}))
 
     def clone(self, blob_id: bytes) -> Deferred[bytes]:
         if blob_id not in self._data:
@@ -113,7 +113,8 @@ class MemoryBlobWriter:
 
 @implementer(IBlobReader)
 class MemoryBlobReader:
-    def __init__(self, view: memoryview) -> None:
+    def __init__(self, view: memoryview, owner: Owner) -> None:
+        self.owner = owner
         self._rest = view
         self._closed = False
 

@@ -280,7 +280,7 @@ class Uploads:
         """The object that this upload became, while it is still the current one. Raises NoSuchUpload."""
         row = self._engine.index.get(bucket.id, (keys.OBJECT + key,))[0]
         if row is not None:
-            record = records.decode(ObjectRecord, row)
+            record = records.decode_object(key, row)
             if record.body_id == _parse_id(upload_id):
                 return bucket, record
         raise no_such_upload(upload_id)

@@ -7,6 +7,7 @@ from functools import partial
 
 import msgspec
 from twisted.internet.defer import Deferred
+from xxhash import xxh32_intdigest
 
 from aisobj import checksums
 from aisobj.errors import BlobMissing, CommitUnknown, CorruptData, S3Error, StorageError
@@ -31,6 +32,7 @@ from aisobj.storage.bodies import (
     NewBody,
     VerifyingSource,
     WrittenBody,
+    is_of_another,
     new_body,
     whole_body,
 )
@@ -83,7 +85,7 @@ def _fetch(snapshot: ISnapshot, bucket: Bucket, key: bytes, with_body: bool) -> 
     row = snapshot.get(keys.OBJECT + key)
     if row is None:
         raise no_such_key(key)
-    record = records.decode(ObjectRecord, row)
+    record = records.decode_object(key, row)
     if record.long_headers:
         headers = records.decode(Headers, _present(snapshot.get(keys.HEADERS + record.version_id)))
         record = msgspec.structs.replace(record, headers=headers.headers)
@@ -135,8 +137,12 @@ class Objects:
     async def open(self, found: Found, offset: int, length: int) -> ExtentSource | VerifyingSource:
         """A range of a body that is in extents; the caller closes it. Raises BlobMissing: fetch again."""
         assert found.body is not None
-        source = ExtentSource(self._engine, found.body.extents, offset, length)
-        await source.open()
+        record, extents = found.record, found.body.extents
+        source = ExtentSource(self._engine, extents, offset, length)
+        owner = await source.open()
+        if len(extents) == 1 and is_of_another(owner, record.checksum_type, record.checksum_value):
+            source.close()
+            raise CorruptData(f"{extents[0].blob_id.hex()} is another blob")
         if found.bucket.props.validate_warm_get and length == found.record.size:
             expected = _expected_digests(found.record, found.body)
             if expected:
@@ -340,7 +346,7 @@ class Objects:
         snapshot, bucket, bucket_row = self._engine.look_at_bucket(name)
         try:
             row = snapshot.get(keys.OBJECT + key)
-            current = None if row is None else records.decode(ObjectRecord, row)
+            current = None if row is None else records.decode_object(key, row)
         except BaseException:
             snapshot.close()
             raise
@@ -355,7 +361,7 @@ class Objects:
     def _replace_seen(self, seen: Seen, key: bytes, new: NewBody, attributes: Attributes) -> ObjectRecord:
         """The record that replaces what was seen; what that changes is added."""
         current, changes = seen.current, seen.changes
-        record = self._record(current, new, attributes)
+        record = self._record(key, current, new, attributes)
         if current is None:
             changes.count(1, record.size)
         else:
@@ -370,7 +376,7 @@ class Objects:
         changes.delete.append(keys.OBJECT + key)
         changes.count(-1, -current.size)
 
-    def _record(self, current: ObjectRecord | None, new: NewBody, attributes: Attributes) -> ObjectRecord:
+    def _record(self, key: bytes, current: ObjectRecord | None, new: NewBody, attributes: Attributes) -> ObjectRecord:
         engine = self._engine
         version = engine.ids.make(after=0 if current is None else id_time(current.version_id))
         if new.body is not None:
@@ -394,6 +400,7 @@ class Objects:
             parts=new.parts,
             long_headers=long_headers,
             headers={} if long_headers else headers,
+            key_digest=xxh32_intdigest(key),
         )
 
     def _put_rows(

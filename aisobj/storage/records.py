@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
-from xxhash import xxh3_64_digest
+from xxhash import xxh3_64_digest, xxh32_intdigest
 
 from aisobj.errors import CorruptData, FormatError
 from aisobj.model import Body, Bucket, BucketName, Format, Garbage, Headers, ListedObject, ObjectRecord, Part, Upload
@@ -57,6 +57,15 @@ def decode(kind: type[R], row: bytes) -> R:
         record: R = _decoders[kind].decode(row[_RECORD])
     except UNREADABLE as error:
         raise CorruptData(f"not a {kind.__name__}: {error}") from None
+    return record
+
+
+def decode_object(key: bytes, row: bytes) -> ObjectRecord:
+    """:func:`decode` of an ``O<key>`` row. Raises as that does; CorruptData too where it is the record of another key:
+    a bit of the row's key has changed."""
+    record = decode(ObjectRecord, row)
+    if record.key_digest != xxh32_intdigest(key) and record.key_digest >= 0:
+        raise CorruptData(f"the record of another key than {key!r}")
     return record
 
 

@@ -96,7 +96,7 @@ class Sweeper:
             return removed
         checkpoint = self._read_checkpoint()
         if checkpoint is None:
-            _log.critical("the index has lost its checkpoint; blobs without an owner stay: see ais-s3 fsck")
+            _log.warn("the index has no checkpoint; blobs without an owner stay: see ais-s3 fsck")
             return removed
         orphans = set(await engine.blobs.newer_than(checkpoint))
         try:
@@ -203,7 +203,8 @@ class Sweeper:
             await self._write_checkpoint(settled)
 
     def _read_checkpoint(self) -> bytes | None:
-        """None: its row is damaged, or lost: a store that has a format has had one from the beginning."""
+        """None: its row is damaged, or lost: a store that has a format has had one from the beginning (or an earlier
+        release made it, and it has not been swept yet)."""
         begun, row = self._engine.index.get(keys.ROOT, (keys.FORMAT, keys.CHECKPOINT))
         if row is None:
             return _OLDEST if begun is None else None

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from aisobj.errors import BlobMissing, StorageError
 from aisobj.model import BucketName, Format, Garbage
 from aisobj.storage import keys, records
-from aisobj.storage.interfaces import ISnapshot
+from aisobj.storage.interfaces import ISnapshot, Owner
 from aisobj.tools.fsck_bucket import BucketCheck
 
 #: Rows of one page.
@@ -47,6 +47,8 @@ class Blobs(Protocol):
     def walk(self) -> Iterator[bytes]: ...
 
     def temporary(self) -> list[str]: ...
+
+    def owner(self, blob_id: bytes) -> Owner: ...
 
     def size(self, blob_id: bytes) -> int: ...
 

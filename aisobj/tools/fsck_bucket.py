@@ -23,6 +23,7 @@ from aisobj.model import (
     Upload,
 )
 from aisobj.storage import keys, records
+from aisobj.storage.bodies import is_of_another
 from aisobj.storage.interfaces import ISnapshot
 
 if TYPE_CHECKING:
@@ -81,6 +82,13 @@ class BucketCheck:
     def _decode(self, kind: type[Any], row: bytes | None, what: str) -> Any:
         return self._fsck.decode(kind, row, what, self._fault)
 
+    def _decode_object(self, key: bytes, row: bytes) -> ObjectRecord | None:
+        try:
+            return records.decode_object(key, row)
+        except StorageError as error:
+            self._fault(f"O {key!r}: {error}")
+            return None
+
     def _unseal(self, row: bytes | None, what: str) -> bytes | None:
         try:
             return bytes(records.unseal(row or b""))
@@ -97,7 +105,7 @@ class BucketCheck:
             wanted: list[Wanted] = []
             for key, row in page:
                 objects += 1
-                record = self._decode(ObjectRecord, row, f"O {key[1:]!r}")
+                record = self._decode_object(key[1:], row)
                 if record is not None:
                     size += record.size
                     self._check_object(snapshot, key[1:], record, wanted)
@@ -163,6 +171,8 @@ class BucketCheck:
         """Of extents: no snapshot is open while the disk is read."""
         for extents, size, kind, value, what in wanted:
             sound = [self._check_extent(extent) for extent in extents]
+            if len(extents) == 1 and all(sound):
+                self._check_identity(extents[0].blob_id, kind, value, what)
             if self._fsck.deep and all(sound):
                 self._check_deep(extents, size, kind, value, what)
 
@@ -177,6 +187,13 @@ class BucketCheck:
         except StorageError as error:
             self._fault(f"blob {name}: {error}")
         return False
+
+    def _check_identity(self, blob_id: bytes, kind: str, value: str, what: str) -> None:
+        try:
+            if is_of_another(self._fsck.blobs.owner(blob_id), kind, value):
+                self._fault(f"{blob_id.hex()} is another blob than that of {what}")
+        except StorageError as error:
+            self._fault(f"blob {blob_id.hex()}: {error}")
 
     def _check_deep(self, extents: list[Extent], size: int, kind: str, value: str, what: str) -> None:
         digest = checksums.new_digest(kind)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import lmdb
+from xxhash import xxh32_intdigest
 
 from aisobj import checksums
 from aisobj.errors import StorageError
@@ -158,7 +159,7 @@ class _Rebuild:
     def _drop_lost(self, bucket: Bucket) -> None:
         """Records whose blobs are gone: nothing can be served for them."""
         for key, row in self._rows(bucket.id, keys.OBJECT):
-            record = records.decode(ObjectRecord, row)
+            record = records.decode_object(key[1:], row)
             if record.body_kind is BodyKind.EXTENTS:
                 blob_ids = self._blobs_of(bucket, record)
                 if not all(map(self._is_there, blob_ids)):
@@ -206,11 +207,11 @@ class _Rebuild:
 
     def _adopt_object(self, bucket: Bucket, key: bytes, blob_id: bytes, footer: Footer) -> None:
         row = self._reader.get(bucket.id, [keys.OBJECT + key])[0]
-        current = None if row is None else records.decode(ObjectRecord, row)
+        current = None if row is None else records.decode_object(key, row)
         if current is not None and current.mtime > id_time(blob_id):
             self._losers.append(blob_id)
             return
-        record = _record(current, blob_id, footer)
+        record = _record(key, current, blob_id, footer)
         headers = dict(footer.owner.get("metadata", {}))
         put = {
             keys.OBJECT + key: records.encode(record),
@@ -266,7 +267,7 @@ class _Rebuild:
         self._write(bucket.id, {keys.COUNTERS: keys.encode_counters((objects, size))}, [])
 
 
-def _record(current: ObjectRecord | None, blob_id: bytes, footer: Footer) -> ObjectRecord:
+def _record(key: bytes, current: ObjectRecord | None, blob_id: bytes, footer: Footer) -> ObjectRecord:
     owner = footer.owner
     headers = dict(owner.get("metadata", {}))
     long_headers = sum(len(name) + len(value) for name, value in headers.items()) > SHORT_HEADERS
@@ -285,6 +286,7 @@ def _record(current: ObjectRecord | None, blob_id: bytes, footer: Footer) -> Obj
         content_type=owner.get("content-type", ""),
         long_headers=long_headers,
         headers={} if long_headers else headers,
+        key_digest=xxh32_intdigest(key),
     )
 
 
