@@ -270,6 +270,39 @@ def test_an_index_is_rebuilt_from_a_backup_and_the_footers_of_newer_blobs(
     assert len([path for path in quarantine.iterdir() if not path.suffix]) == 3
 
 
+def test_a_damaged_backup_is_taken_only_where_that_is_asked_for(
+    make_server: Callable[..., ServerProcess], tmp_path: Path
+) -> None:
+    server = make_server()
+    want = some_objects(server)
+    sound, damaged = tmp_path / "sound.mdb", tmp_path / "damaged.mdb"
+    assert tool(server.data, "backup", sound)[0] == 0
+    server.stop()
+    content = sound.read_bytes()
+    places = [match.end() + 40 for match in re.finditer(rb"O(small|large)\0?(?=\x01)", content)]  # in two records
+    assert len(places) == 2
+    shutil.copyfile(sound, damaged)
+    for place in places:
+        flip(damaged, place)
+    before = sorted(path for path in server.data.rglob("*") if path.is_file())
+    for command in (["restore", damaged, "--force"], ["rebuild-index", "--from", damaged, "--force"]):
+        status, text = tool(server.data, *command)
+        assert status == 2 and text.count("\n") == 1, text
+        assert "faults: 2" in text and "(b'Osmall')" in text and "(b'Olarge')" in text and "--damaged" in text
+    assert sorted(path for path in server.data.rglob("*") if path.is_file()) == before
+
+    status, found = tool_json(server.data, "restore", damaged, "--force", "--damaged")
+    assert status == 1 and len(found["unsound"]) == 2
+    server.start()
+    sender = Sender(server.endpoint)
+    answers = {key: sender.ask("GET", f"/s3/bucket/{key}").status for key in want}
+    assert answers == dict.fromkeys(want, 200) | {"small": 500, "large": 500}
+    server.stop()
+    assert tool(server.data, "restore", sound, "--force")[0] == 0
+    server.start()
+    assert stored(server) == want
+
+
 def test_without_a_backup_nothing_is_rebuilt(make_server: Callable[..., ServerProcess]) -> None:
     server = make_server()
     some_objects(server)

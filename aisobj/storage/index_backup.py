@@ -18,6 +18,7 @@ from aisobj.storage import keys
 from aisobj.storage.exchange import exchange
 from aisobj.storage.formats import check_format
 from aisobj.storage.index_reader import IndexReader
+from aisobj.storage.row_audit import faults_of_rows
 from aisobj.storage.syncing import sync_directory, sync_file
 
 #: In the data directory.
@@ -84,13 +85,17 @@ def remove_old(directory: Path, keep: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def check_backup(path: Path) -> None:
-    """Whether a file is an index that this release reads. :raises StorageError: or FormatError: it is not."""
+def check_backup(path: Path) -> list[str]:
+    """Read a backup once, from end to end. What is wrong with its rows, a line each; [] where it is as it was made.
+
+    :raises StorageError: or FormatError: it is no index, or none that this release reads.
+    """
     if not path.is_file():
         raise StorageError(f"{path} is no file")
     reader = IndexReader.open(path)
     try:
         check_format(reader.get(keys.ROOT, [keys.FORMAT])[0], path)
+        return list(faults_of_rows(reader.environment))
     except lmdb.Error as error:
         raise StorageError(f"{path} cannot be read: {error}") from error
     finally:
