@@ -270,6 +270,47 @@ def test_an_index_is_rebuilt_from_a_backup_and_the_footers_of_newer_blobs(
     assert len([path for path in quarantine.iterdir() if not path.suffix]) == 3
 
 
+def test_a_rebuilt_index_says_what_it_cannot_know(make_server: Callable[..., ServerProcess], tmp_path: Path) -> None:
+    server = make_server()
+    client = server.boto()
+    client.create_bucket(Bucket="bucket")
+    for key, size in (("kept", 10), ("large", 70_000), ("overwritten", 70_000)):
+        client.put_object(Bucket="bucket", Key=key, Body=bytes(size))
+    upload = client.create_multipart_upload(Bucket="bucket", Key="open")["UploadId"]
+    began = time.time()
+    assert tool(server.data, "backup")[0] == 0
+    for size in (80_000, 90_000):
+        client.put_object(Bucket="bucket", Key="large", Body=bytes(size))
+    client.put_object(Bucket="bucket", Key="overwritten", Body=b"small")
+    client.put_object(Bucket="bucket", Key="deleted", Body=bytes(100_000))
+    client.delete_object(Bucket="bucket", Key="deleted")
+    client.upload_part(Bucket="bucket", Key="open", UploadId=upload, PartNumber=2, Body=bytes(70_000))
+    server.stop()
+
+    found = tool_json(server.data, "rebuild-index", "--force")[1]
+    doubtful = {one["key"]: one for one in found["possibly_outdated"]}
+    assert sorted(doubtful) == ["deleted", "large", "open"] and len(found["possibly_outdated"]) == len(found["added"])
+    assert {key: (one["bytes"], one["replaced"]) for key, one in doubtful.items()} == {
+        "deleted": (100_000, False),
+        "large": (90_000, True),  # the newest of both
+        "open": (70_000, False),
+    }
+    assert (doubtful["open"]["upload"], doubtful["open"]["part"]) == (upload, 2)
+    assert all(found["backup_time"] <= one["stored"] for one in doubtful.values())
+    assert found["from_backup"] == 2  # "overwritten" is one of them, and nothing tells
+    assert found["backup_time_from"] == "by its name" and found["backup_age_seconds"] <= time.time() - began + 2
+    assert any("overwritten by small ones" in text for text in found["unknown"])
+
+    shutil.copyfile(found["backup"], tmp_path / "elsewhere.mdb")
+    os.utime(tmp_path / "elsewhere.mdb", (began - 7500, began - 7500))
+    text = tool(server.data, "rebuild-index", "--force", "--from", tmp_path / "elsewhere.mdb")[1]
+    assert "added: bucket/deleted: 100000 bytes, stored " in text
+    assert "replaced: bucket/large: 90000 bytes, stored " in text
+    assert text.count("; may have been deleted or overwritten since\n") == 3
+    assert "(by its file's time, which a copy may have changed), 2 h 5 min old; since then cannot be known:\n- " in text
+    assert "- deletes of objects" in text and "2 objects are as the backup has them" in text
+
+
 def test_a_damaged_backup_is_taken_only_where_that_is_asked_for(
     make_server: Callable[..., ServerProcess], tmp_path: Path
 ) -> None:

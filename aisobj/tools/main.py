@@ -272,15 +272,7 @@ def rebuild_index(data: Path, source: Path | None, force: bool, as_json: bool) -
         _refuse_to_overwrite(data, force)
         _refuse_unsound(source, check_backup(source), "restore --damaged takes it, and adds nothing")
         report = rebuild(data, source)
-    lines = [f"added: {text}" for text in report.added]
-    lines += [f"dropped: {text}" for text in report.dropped]
-    lines += [f"unrecoverable: {text}" for text in report.unrecoverable]
-    lines.append(
-        f"rebuilt from {source}: {len(report.added)} added, {len(report.dropped)} dropped, "
-        f"{len(report.unrecoverable)} unrecoverable"
-    )
-    lines.append("small objects, copies, completed uploads, deletes and buckets since then cannot be known")
-    _print(as_json, report.as_dict(), lines)
+    _print(as_json, report.as_dict(), report.lines())
     sys.exit(FOUND if report.dropped or report.unrecoverable else 0)
 
 
