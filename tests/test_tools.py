@@ -175,7 +175,7 @@ def test_the_servers_own_scrub_quarantines_and_its_backups_are_kept_few(
     flip(path, 3 * MIB)
     sender = Sender(server.endpoint)
     until(lambda: not path.exists() and corrupt_objects(sender) == 1, "the scrub finds it", server.log)
-    assert f"blob {path.name}" in server.log()
+    until(lambda: f"blob {path.name}" in server.log(), "it says so", server.log)
     until(lambda: server.log().count("the index was backed up") >= 4, "backups are made", server.log)
     until(lambda: len(list((server.data / "backups").iterdir())) == 2, "old ones go", server.log)
     assert server.log().count("the index was backed up") == len(set(re.findall(r"backed up to (\S+)", server.log())))
