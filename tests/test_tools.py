@@ -175,7 +175,7 @@ def test_the_servers_own_scrub_quarantines_and_its_backups_are_kept_few(
     flip(path, 3 * MIB)
     sender = Sender(server.endpoint)
     until(lambda: not path.exists() and corrupt_objects(sender) == 1, "the scrub finds it", server.log)
-    assert f"blob {path.name}" in server.log()
+    until(lambda: f"blob {path.name}" in server.log(), "it says so", server.log)
     until(lambda: server.log().count("the index was backed up") >= 4, "backups are made", server.log)
     until(lambda: len(list((server.data / "backups").iterdir())) == 2, "old ones go", server.log)
     assert server.log().count("the index was backed up") == len(set(re.findall(r"backed up to (\S+)", server.log())))
@@ -268,6 +268,80 @@ def test_an_index_is_rebuilt_from_a_backup_and_the_footers_of_newer_blobs(
     server.start()  # a start removes blobs without an owner: none of these
     assert stored(server) == want
     assert len([path for path in quarantine.iterdir() if not path.suffix]) == 3
+
+
+def test_a_rebuilt_index_says_what_it_cannot_know(make_server: Callable[..., ServerProcess], tmp_path: Path) -> None:
+    server = make_server()
+    client = server.boto()
+    client.create_bucket(Bucket="bucket")
+    for key, size in (("kept", 10), ("large", 70_000), ("overwritten", 70_000)):
+        client.put_object(Bucket="bucket", Key=key, Body=bytes(size))
+    upload = client.create_multipart_upload(Bucket="bucket", Key="open")["UploadId"]
+    began = time.time()
+    assert tool(server.data, "backup")[0] == 0
+    for size in (80_000, 90_000):
+        client.put_object(Bucket="bucket", Key="large", Body=bytes(size))
+    client.put_object(Bucket="bucket", Key="overwritten", Body=b"small")
+    client.put_object(Bucket="bucket", Key="deleted", Body=bytes(100_000))
+    client.delete_object(Bucket="bucket", Key="deleted")
+    client.upload_part(Bucket="bucket", Key="open", UploadId=upload, PartNumber=2, Body=bytes(70_000))
+    server.stop()
+
+    found = tool_json(server.data, "rebuild-index", "--force")[1]
+    doubtful = {one["key"]: one for one in found["possibly_outdated"]}
+    assert sorted(doubtful) == ["deleted", "large", "open"] and len(found["possibly_outdated"]) == len(found["added"])
+    assert {key: (one["bytes"], one["replaced"]) for key, one in doubtful.items()} == {
+        "deleted": (100_000, False),
+        "large": (90_000, True),  # the newest of both
+        "open": (70_000, False),
+    }
+    assert (doubtful["open"]["upload"], doubtful["open"]["part"]) == (upload, 2)
+    assert all(found["backup_time"] <= one["stored"] for one in doubtful.values())
+    assert found["from_backup"] == 2  # "overwritten" is one of them, and nothing tells
+    assert found["backup_time_from"] == "by its name" and found["backup_age_seconds"] <= time.time() - began + 2
+    assert any("overwritten by small ones" in text for text in found["unknown"])
+
+    shutil.copyfile(found["backup"], tmp_path / "elsewhere.mdb")
+    os.utime(tmp_path / "elsewhere.mdb", (began - 7500, began - 7500))
+    text = tool(server.data, "rebuild-index", "--force", "--from", tmp_path / "elsewhere.mdb")[1]
+    assert "added: bucket/deleted: 100000 bytes, stored " in text
+    assert "replaced: bucket/large: 90000 bytes, stored " in text
+    assert text.count("; may have been deleted or overwritten since\n") == 3
+    assert "(by its file's time, which a copy may have changed), 2 h 5 min old; since then cannot be known:\n- " in text
+    assert "- deletes of objects" in text and "2 objects are as the backup has them" in text
+
+
+def test_a_damaged_backup_is_taken_only_where_that_is_asked_for(
+    make_server: Callable[..., ServerProcess], tmp_path: Path
+) -> None:
+    server = make_server()
+    want = some_objects(server)
+    sound, damaged = tmp_path / "sound.mdb", tmp_path / "damaged.mdb"
+    assert tool(server.data, "backup", sound)[0] == 0
+    server.stop()
+    content = sound.read_bytes()
+    places = [match.end() + 40 for match in re.finditer(rb"O(small|large)\0?(?=\x01)", content)]  # in two records
+    assert len(places) == 2
+    shutil.copyfile(sound, damaged)
+    for place in places:
+        flip(damaged, place)
+    before = sorted(path for path in server.data.rglob("*") if path.is_file())
+    for command in (["restore", damaged, "--force"], ["rebuild-index", "--from", damaged, "--force"]):
+        status, text = tool(server.data, *command)
+        assert status == 2 and text.count("\n") == 1, text
+        assert "faults: 2" in text and "(b'Osmall')" in text and "(b'Olarge')" in text and "--damaged" in text
+    assert sorted(path for path in server.data.rglob("*") if path.is_file()) == before
+
+    status, found = tool_json(server.data, "restore", damaged, "--force", "--damaged")
+    assert status == 1 and len(found["unsound"]) == 2
+    server.start()
+    sender = Sender(server.endpoint)
+    answers = {key: sender.ask("GET", f"/s3/bucket/{key}").status for key in want}
+    assert answers == dict.fromkeys(want, 200) | {"small": 500, "large": 500}
+    server.stop()
+    assert tool(server.data, "restore", sound, "--force")[0] == 0
+    server.start()
+    assert stored(server) == want
 
 
 def test_without_a_backup_nothing_is_rebuilt(make_server: Callable[..., ServerProcess]) -> None:

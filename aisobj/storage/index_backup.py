@@ -6,7 +6,6 @@ A backup is one moment of the index. It holds the small objects and the records 
 from __future__ import annotations
 
 import calendar
-import contextlib
 import shutil
 import time
 from pathlib import Path
@@ -14,10 +13,12 @@ from pathlib import Path
 import lmdb
 
 from aisobj.errors import StorageError
-from aisobj.storage import keys
+from aisobj.storage import keys, records
 from aisobj.storage.exchange import exchange
 from aisobj.storage.formats import check_format
+from aisobj.storage.ids import id_time
 from aisobj.storage.index_reader import IndexReader
+from aisobj.storage.row_audit import faults_of_rows
 from aisobj.storage.syncing import sync_directory, sync_file
 
 #: In the data directory.
@@ -38,10 +39,33 @@ def next_backup(directory: Path, now: float) -> Path:
     :param now: seconds since the epoch.
     """
     for newest in reversed(backups(directory)):
-        with contextlib.suppress(ValueError):  # not a name of ours
-            now = max(now, calendar.timegm(time.strptime(newest.stem, _NAME)) + 1)
+        named = _time_in_name(newest)
+        if named is not None:
+            now = max(now, named + 1)
             break
     return directory / (time.strftime(_NAME, time.gmtime(now)) + _SUFFIX)
+
+
+def _time_in_name(path: Path) -> float | None:
+    """None: it is no name of ours."""
+    try:
+        return calendar.timegm(time.strptime(path.stem, _NAME))
+    except ValueError:
+        return None
+
+
+def time_of_backup(path: Path, reader: IndexReader) -> tuple[float, str]:
+    """When a backup was made, or a little before, in seconds since the epoch; and what says so.
+
+    :param reader: of it, or of a copy. :raises OSError:
+    """
+    named = _time_in_name(path)
+    if named is not None:
+        return named, "by its name"
+    row = reader.get(keys.ROOT, [keys.CHECKPOINT])[0]
+    if row is not None:  # a server that runs writes it every minute, and nothing outside can have changed it
+        return id_time(bytes(records.unseal(row))) / 1e9, "by its checkpoint"
+    return path.stat().st_mtime, "by its file's time, which a copy may have changed"
 
 
 def backups(directory: Path) -> list[Path]:
@@ -84,13 +108,17 @@ def remove_old(directory: Path, keep: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def check_backup(path: Path) -> None:
-    """Whether a file is an index that this release reads. :raises StorageError: or FormatError: it is not."""
+def check_backup(path: Path) -> list[str]:
+    """Read a backup once, from end to end. What is wrong with its rows, a line each; [] where it is as it was made.
+
+    :raises StorageError: or FormatError: it is no index, or none that this release reads.
+    """
     if not path.is_file():
         raise StorageError(f"{path} is no file")
     reader = IndexReader.open(path)
     try:
         check_format(reader.get(keys.ROOT, [keys.FORMAT])[0], path)
+        return list(faults_of_rows(reader.environment))
     except lmdb.Error as error:
         raise StorageError(f"{path} cannot be read: {error}") from error
     finally:

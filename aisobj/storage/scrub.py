@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 
 from aisobj.errors import BlobMissing, CorruptData, StorageError
-from aisobj.storage import keys, records
 from aisobj.storage.blob_audit import BlobFiles
 from aisobj.storage.blob_reader import quarantine_if_corrupt
 from aisobj.storage.index_reader import IndexReader
+from aisobj.storage.row_audit import fault_of_row, name_of_row
 from aisobj.storage.syncing import replace_file
 
 #: Rows of one step: 4 MiB at most, as inline bodies have up to 64 KiB.
@@ -90,14 +90,11 @@ class Scrub:
                 yield size
 
     def _check_row(self, partition: bytes, key: bytes, row: bytes) -> None:
-        if partition == keys.ROOT and key[:1] == keys.PURGE:
-            return  # it is empty
-        try:
-            records.unseal(row)
-        except StorageError as error:
-            self.progress.corrupt.append(f"row {key.hex()} of partition {partition.hex()}: {error}")
+        fault = fault_of_row(partition, key, row)
+        if fault:
+            self.progress.corrupt.append(f"{name_of_row(partition, key)}: {fault}")
             if self._quarantine:
-                self._blobs.quarantine.note_row(partition, key, str(error))
+                self._blobs.quarantine.note_row(partition, key, fault)
 
     def _files(self) -> Iterator[int]:
         progress = self.progress

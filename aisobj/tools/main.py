@@ -47,6 +47,8 @@ from aisobj.tools.restored import count_lost, finish, put_in_place, unowned_blob
 FOUND, FAILED = 1, 2
 _MIB = 1 << 20
 _SAVE = 10.0
+#: Of what is wrong with a backup, so much stands in the line that refuses it.
+_NAMED = 3
 
 P = ParamSpec("P")
 
@@ -220,18 +222,22 @@ def backup(data: Path, target: Path | None, as_json: bool) -> None:
 @main.command()
 @click.argument("source", required=False, type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace the index that is there; it is kept as index.replaced-TIME.")
+@click.option("--damaged", is_flag=True, help="Take it although some of its rows are not what was written.")
 @_json
 @click.pass_obj
 @_guarded
-def restore(data: Path, source: Path | None, force: bool, as_json: bool) -> None:
+def restore(data: Path, source: Path | None, force: bool, damaged: bool, as_json: bool) -> None:
     """Make the backup SOURCE (default: the newest of DIR/backups) the index. No server may run.
 
-    Blobs that it does not know, orphans too, are moved to the quarantine: rebuild-index is what adds them.
+    Every row of it is verified first. Blobs that it does not know, orphans too, are moved to the quarantine:
+    rebuild-index is what adds them.
     """
     with _locked(data):
         source = _chosen(data, source)
         _refuse_to_overwrite(data, force)
-        check_backup(source)
+        unsound = check_backup(source)
+        if not damaged:
+            _refuse_unsound(source, unsound, "--damaged restores it all the same")
         fresh = copy_backup(data, source)
         files = BlobFiles(data / "blobs")
         give_back(files.root)
@@ -241,12 +247,18 @@ def restore(data: Path, source: Path | None, force: bool, as_json: bool) -> None
             lost = count_lost(reader, files)
             finish(environment, files)
         replaced = put_in_place(data, fresh, files, unowned)
-    document = {"restored": str(source), "replaced": replaced, "unowned": len(unowned), "lost": lost}
-    lines = [f"restored {source}" + (f"; the old index is {replaced}" if replaced else "")]
+    document = {
+        "restored": str(source),
+        "replaced": replaced,
+        "unowned": len(unowned),
+        "lost": lost,
+        "unsound": unsound,
+    }
+    lines = [*unsound, f"restored {source}" + (f"; the old index is {replaced}" if replaced else "")]
     if unowned or lost:
         lines.append(f"{len(unowned)} blobs it does not know are in quarantine; {lost} that it knows are gone")
     _print(as_json, document, lines)
-    sys.exit(FOUND if unowned or lost else 0)
+    sys.exit(FOUND if unowned or lost or unsound else 0)
 
 
 @main.command("rebuild-index")
@@ -260,17 +272,9 @@ def rebuild_index(data: Path, source: Path | None, force: bool, as_json: bool) -
     with _locked(data):
         source = _chosen(data, source)
         _refuse_to_overwrite(data, force)
-        check_backup(source)
+        _refuse_unsound(source, check_backup(source), "restore --damaged takes it, and adds nothing")
         report = rebuild(data, source)
-    lines = [f"added: {text}" for text in report.added]
-    lines += [f"dropped: {text}" for text in report.dropped]
-    lines += [f"unrecoverable: {text}" for text in report.unrecoverable]
-    lines.append(
-        f"rebuilt from {source}: {len(report.added)} added, {len(report.dropped)} dropped, "
-        f"{len(report.unrecoverable)} unrecoverable"
-    )
-    lines.append("small objects, copies, completed uploads, deletes and buckets since then cannot be known")
-    _print(as_json, report.as_dict(), lines)
+    _print(as_json, report.as_dict(), report.lines())
     sys.exit(FOUND if report.dropped or report.unrecoverable else 0)
 
 
@@ -281,6 +285,13 @@ def _chosen(data: Path, source: Path | None) -> Path:
     if not found:
         raise StorageError(f"there is no backup of the index in {data / DIRECTORY}; name one")
     return found[-1]
+
+
+def _refuse_unsound(source: Path, unsound: list[str], else_: str) -> None:
+    """:param unsound: what is wrong with its rows. :param else_: what can be done all the same."""
+    if unsound:
+        first = "; ".join(unsound[:_NAMED]) + ("; …" if len(unsound) > _NAMED else "")
+        raise StorageError(f"{source} is damaged, faults: {len(unsound)} ({first}); take another backup, or {else_}")
 
 
 def _refuse_to_overwrite(data: Path, force: bool) -> None:

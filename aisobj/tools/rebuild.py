@@ -18,9 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import lmdb
 from xxhash import xxh32_intdigest
@@ -44,33 +42,15 @@ from aisobj.storage import keys, records
 from aisobj.storage.blob_audit import BlobFiles
 from aisobj.storage.blob_format import Footer
 from aisobj.storage.ids import id_time
-from aisobj.storage.index_backup import copy_backup
+from aisobj.storage.index_backup import copy_backup, time_of_backup
 from aisobj.storage.index_reader import IndexReader
 from aisobj.storage.lmdb_env import open_environment, row_prefix
 from aisobj.storage.objects import SHORT_HEADERS
 from aisobj.storage.orphans import give_back
+from aisobj.tools.rebuilt import FromFooter, Rebuilt, utc
 from aisobj.tools.restored import finish, put_in_place
 
 _PAGE = 512
-
-
-@dataclass
-class Rebuilt:
-    """What was done; each list has a line for each thing.
-
-    :ivar added: objects and parts that footers prove. :ivar dropped: records of the backup whose blob is gone.
-    :ivar unrecoverable: blobs that belong to something that is not known.
-    :ivar replaced: where the old index is now, or "".
-    """
-
-    backup: str
-    added: list[str] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
-    unrecoverable: list[str] = field(default_factory=list)
-    replaced: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def rebuild(data: Path, backup: Path) -> Rebuilt:
@@ -82,11 +62,12 @@ def rebuild(data: Path, backup: Path) -> Rebuilt:
     fresh = copy_backup(data, backup)
     give_back(str(data / "blobs"))
     with contextlib.closing(open_environment(fresh, sync=False)) as environment:
-        work = _Rebuild(environment, BlobFiles(data / "blobs"), Rebuilt(str(backup)))
+        report = Rebuilt(str(backup), *time_of_backup(backup, IndexReader(environment)))
+        work = _Rebuild(environment, BlobFiles(data / "blobs"), report)
         unowned = work.run()
         finish(environment, work.blobs)
-    work.report.replaced = put_in_place(data, fresh, work.blobs, unowned)
-    return work.report
+    report.replaced = put_in_place(data, fresh, work.blobs, unowned)
+    return report
 
 
 class _Rebuild:
@@ -228,7 +209,7 @@ class _Rebuild:
                 delete += [keys.BLOB + old for old in replaced]
                 self._losers += replaced
         self._write(bucket.id, put, delete)
-        self.report.added.append(f"{bucket.name}/{_text(key)}: {footer.size} bytes")
+        self.report.add(FromFooter(bucket.name, _text(key), footer.size, _stored(blob_id), current is not None))
 
     def _adopt_part(self, bucket: Bucket, blob_id: bytes, footer: Footer) -> str:
         upload_id, number, key = footer.owner["upload"], footer.owner["part"], footer.owner.get("key", b"")
@@ -256,7 +237,9 @@ class _Rebuild:
             keys.PART + upload_id: keys.add_counters(counted, (1,)),
         }
         self._write(bucket.id, put, delete)
-        self.report.added.append(f"{bucket.name}/{_text(key)}: part {number} of upload {upload_id.hex()}")
+        had = old_row is not None
+        where = (upload_id.hex(), number)
+        self.report.add(FromFooter(bucket.name, _text(key), footer.size, _stored(blob_id), had, *where))
         return ""
 
     def _count(self, bucket: Bucket) -> None:
@@ -264,6 +247,7 @@ class _Rebuild:
         for _, row in self._rows(bucket.id, keys.OBJECT):
             objects += 1
             size += records.decode(ObjectRecord, row).size
+        self.report.objects += objects
         self._write(bucket.id, {keys.COUNTERS: keys.encode_counters((objects, size))}, [])
 
 
@@ -288,6 +272,10 @@ def _record(key: bytes, current: ObjectRecord | None, blob_id: bytes, footer: Fo
         headers={} if long_headers else headers,
         key_digest=xxh32_intdigest(key),
     )
+
+
+def _stored(blob_id: bytes) -> str:
+    return utc(id_time(blob_id) / 1e9)
 
 
 def _text(key: bytes) -> str:

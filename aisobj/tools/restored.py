@@ -28,14 +28,15 @@ _PAGE = 512
 
 
 def unowned_blobs(reader: IndexReader, files: BlobFiles) -> list[bytes]:
-    """The blobs that the index does not know; the next start of a server would remove those that are new."""
+    """The blobs that the index does not know: those of garbage that cannot be read, too."""
     partitions = [partition for partition in reader.partitions() if partition != keys.ROOT]
     garbage: set[bytes] = set()
     for partition in partitions:
         after = b""
         while page := reader.scan(partition, after, keys.GARBAGE, _PAGE):
             for _, row in page:
-                garbage.update(records.decode(Garbage, row).blob_ids)
+                with contextlib.suppress(CorruptData):
+                    garbage.update(records.decode(Garbage, row).blob_ids)
             after = page[-1][0]
     return [
         blob_id
