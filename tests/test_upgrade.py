@@ -24,6 +24,7 @@ from aisobj import model
 from aisobj.model import Format
 from aisobj.storage import blob_format, keys, records
 from aisobj.storage.formats import FORMAT_VERSION
+from aisobj.storage.index_recovery import recover
 from aisobj.storage.lmdb_env import open_environment, row_prefix
 
 MakeServer = Callable[..., ServerProcess]
@@ -122,6 +123,7 @@ def contents(data: Path) -> dict[str, str]:
 
 
 def put_row(index: Path, partition: bytes, key: bytes, row: bytes) -> None:
+    recover(index)  # what is still in its log would be written over this
     environment = open_environment(index, sync=True)
     with environment.begin(write=True) as transaction:
         transaction.put(row_prefix(partition) + key, row)

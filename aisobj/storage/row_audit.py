@@ -11,7 +11,7 @@ from aisobj.storage import keys, records
 
 
 def fault_of_row(partition: bytes, key: bytes, row: bytes) -> str:
-    """What is wrong with a row, whatever stands elsewhere, or "": of the wrong form, of a newer one, or of another place."""
+    """What is wrong with a row, whatever stands elsewhere, or "": of the wrong form, of a newer one, of another key."""
     if partition == keys.ROOT and key[:1] == keys.PURGE:
         return ""  # it is empty
     try:
