@@ -15,13 +15,22 @@ from server import environment
 SECONDS = 120.0  #: far more than anything takes
 
 
+def start_tool(data: Path, *arguments: str | Path) -> subprocess.Popen[str]:
+    """Without waiting for its end; with a pipe for each output."""
+    command = [Path(sys.executable).parent / "python", "-m", "aisobj.tools", "--data", data, *arguments]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(list(map(str, command)), env=environment(), stdout=pipe, stderr=pipe, text=True)
+
+
 def tool(data: Path, *arguments: str | Path) -> tuple[int, str]:
     """Exit status, and what is on both outputs."""
-    command = [Path(sys.executable).parent / "python", "-m", "aisobj.tools", "--data", data, *arguments]
-    ended = subprocess.run(
-        list(map(str, command)), env=environment(), capture_output=True, text=True, timeout=SECONDS, check=False
-    )
-    return ended.returncode, ended.stdout + ended.stderr
+    with start_tool(data, *arguments) as running:
+        try:
+            output, errors = running.communicate(timeout=SECONDS)
+        except BaseException:
+            running.kill()
+            raise
+    return running.returncode, output + errors
 
 
 def tool_json(data: Path, *arguments: str | Path) -> tuple[int, dict[str, Any]]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from aisobj.errors import BlobMissing, CorruptData, StorageError
+from aisobj.storage import records
 from aisobj.storage.blob_audit import BlobFiles
 from aisobj.storage.blob_reader import quarantine_if_corrupt
 from aisobj.storage.index_reader import IndexReader
@@ -22,19 +24,25 @@ from aisobj.storage.syncing import replace_file
 #: Rows of one step: 4 MiB at most, as inline bodies have up to 64 KiB.
 _PAGE = 64
 
+# What may stand in a file that is read back: no more than an index can have. (msgspec looks for a match anywhere.)
+_Partition = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{2}){0,255}\Z")]
+_Row = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{2}){0,1978}\Z")]
+_Blob = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{32})?\Z")]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 
-class Progress(msgspec.Struct):
+
+class Progress(msgspec.Struct, forbid_unknown_fields=True):  # a file that is not ours must not be overwritten
     """Where a scrub is, and what it has seen. Ids and keys in hex; times in seconds since the epoch, 0: not yet."""
 
     started: float = 0.0
     finished: float = 0.0
-    partition: str = ""
-    row: str = ""  #: the last one that was read
+    partition: _Partition = ""
+    row: _Row = ""  #: the last one that was read
     rows_done: bool = False
-    blob: str = ""  #: the last one that was read
-    rows: int = 0
-    blobs: int = 0
-    bytes: int = 0
+    blob: _Blob = ""  #: the last one that was read
+    rows: _Count = 0
+    blobs: _Count = 0
+    bytes: _Count = 0  #: of rows, and of blobs that have been read to their end
     corrupt: list[str] = []  #: a line each
 
     def save(self, path: Path) -> None:
@@ -42,11 +50,24 @@ class Progress(msgspec.Struct):
         replace_file(str(path), msgspec.json.encode(self) + b"\n")
 
 
-def load_progress(path: Path) -> Progress:
-    """What was saved; a fresh one where nothing was, or what cannot be read."""
+def read_progress(path: Path) -> Progress:
+    """What was saved; a fresh one where there is no such file.
+
+    :raises StorageError: it is no state of a scrub. :raises OSError: it cannot be read.
+    """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Progress)
-    except (OSError, msgspec.MsgspecError):
+    except FileNotFoundError:
+        return Progress()
+    except records.UNREADABLE as error:
+        raise StorageError(f"{path} is no state of a scrub: {error}") from error
+
+
+def load_progress(path: Path) -> Progress:
+    """As :func:`read_progress`; a fresh one also where what is there cannot be read."""
+    try:
+        return read_progress(path)
+    except (OSError, StorageError):
         return Progress()
 
 
@@ -99,9 +120,10 @@ class Scrub:
     def _files(self) -> Iterator[int]:
         progress = self.progress
         for blob_id in self._blobs.walk(bytes.fromhex(progress.blob)):
+            size = 0
             try:
                 for block in self._blobs.read(blob_id):
-                    progress.bytes += len(block)
+                    size += len(block)
                     yield len(block)
                 progress.blobs += 1
             except BlobMissing:
@@ -111,6 +133,8 @@ class Scrub:
                 progress.corrupt.append(f"blob {blob_id.hex()}: {error}")
                 if self._quarantine and isinstance(error, CorruptData):
                     quarantine_if_corrupt(self._blobs, blob_id)
+            # Not before: who goes on begins with this blob anew.
+            progress.bytes += size
             progress.blob = blob_id.hex()
 
 

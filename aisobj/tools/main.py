@@ -1,12 +1,14 @@
 """``ais-s3``: check, verify, back up and rebuild a data directory.
 
-Exit status: 0 nothing is wrong; 1 something is; 2 it could not be done (and a line on stderr says why).
+Exit status: 0 nothing is wrong; 1 something is; 2 it could not be done (and a line on stderr says why); 130 and 143 it
+was ended by SIGINT (Ctrl-C) or SIGTERM.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 import time
@@ -39,14 +41,16 @@ from aisobj.storage.index_reader import IndexReader
 from aisobj.storage.index_recovery import needs_recovery, recover
 from aisobj.storage.lmdb_env import open_environment
 from aisobj.storage.orphans import give_back
-from aisobj.storage.scrub import Progress, Scrub, load_progress, remove_progress
+from aisobj.storage.scrub import Progress, Scrub, read_progress, remove_progress
+from aisobj.tools.ending import Ended, end_by_exception, undisturbed
 from aisobj.tools.fsck import Fsck
 from aisobj.tools.rebuild import rebuild
 from aisobj.tools.restored import count_lost, finish, put_in_place, unowned_blobs
 
 FOUND, FAILED = 1, 2
 _MIB = 1 << 20
-_SAVE = 10.0
+#: Seconds of work that a scrub may lose, of rows and small blobs.
+_SAVE = 1.0
 #: Of what is wrong with a backup, so much stands in the line that refuses it.
 _NAMED = 3
 
@@ -59,12 +63,16 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _guarded(command: Callable[P, None]) -> Callable[P, None]:
-    """What cannot be done is one line and exit status 2."""
+    """What cannot be done is one line and exit status 2; what is ended by a signal, one line and 128 + its number."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
+            end_by_exception()
             command(*args, **kwargs)
+        except Ended as ended:
+            click.echo(f"ais-s3: {ended}", err=True)
+            sys.exit(ended.status)
         except (StorageError, lmdb.Error, OSError) as error:
             _refuse(str(error))
 
@@ -161,16 +169,14 @@ def fsck(data: Path, deep: bool, crashed: bool, as_json: bool) -> None:
 
 @main.command()
 @click.option("--rate", type=click.FloatRange(min=0), default=0.0, help="MiB/s to read at most; 0: as fast as it goes.")
-@click.option(
-    "--state", type=click.Path(path_type=Path, dir_okay=False), help="File to go on from, and to leave off in."
-)
+@click.option("--state", type=click.Path(path_type=Path), help="File to go on from, and to leave off in.")
 @click.option("--quarantine", is_flag=True, help="Move corrupt blobs away, note corrupt rows. No server may run.")
 @_json
 @click.pass_obj
 @_guarded
 def scrub(data: Path, rate: float, state: Path | None, quarantine: bool, as_json: bool) -> None:
     """Verify every block of every blob and every row of the index."""
-    progress = Progress() if state is None else load_progress(state)
+    progress = Progress() if state is None else read_progress(state)
     if progress.finished or not progress.started:
         progress = Progress(started=time.time())
     with _whole(data) if quarantine else contextlib.nullcontext(), _reader(data) as reader:
@@ -190,16 +196,21 @@ def scrub(data: Path, rate: float, state: Path | None, quarantine: bool, as_json
 
 def _drive(work: Scrub, rate: float, state: Path | None) -> None:
     """Do it at a rate (bytes/s, 0: any). Leaves the state behind however it ends."""
-    done, began, saved = 0, time.monotonic(), time.monotonic()
+    steps, done, began = work.steps(), 0, time.monotonic()
+    saved = -math.inf  # so at once: a file that cannot be written is no surprise at the end
     try:
-        for size in work.steps():
-            done += size
+        while True:
             now = time.monotonic()
-            if rate and done / rate > now - began:
-                time.sleep(done / rate - (now - began))
             if state is not None and now - saved > _SAVE:
                 work.progress.save(state)
                 saved = now
+            with undisturbed():  # else it might say that less was done than was, or more
+                size = next(steps, None)
+            if size is None:
+                return
+            done += size
+            if rate and done / rate > now - began:
+                time.sleep(done / rate - (now - began))
     finally:
         if state is not None:
             work.progress.save(state)
