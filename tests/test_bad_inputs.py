@@ -44,7 +44,10 @@ def _(w: World) -> Iterator[Checked]:
 
 @row(2)
 def _(w: World) -> Iterator[Checked]:
-    yield w.open.ask("PUT", w.target, [("Content-MD5", b64(hashlib.md5(b"y").digest()))], b"x"), 400, "BadDigest"
+    right, wrong = (("Content-MD5", b64(hashlib.md5(body).digest())) for body in (b"x", b"y"))
+    yield w.open.ask("PUT", w.target, [wrong], b"x"), 400, "BadDigest"
+    for both in ([right, wrong], [wrong, right]):
+        yield closing(w.open.ask("PUT", w.target, both, b"x")), 400, "InvalidRequest"
 
 
 @row(3)
