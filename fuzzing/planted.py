@@ -127,7 +127,7 @@ BUGS = (
     Bug("aws-chunked", "another reader", awschunked, "MIN_SIGNED_CHUNK", 100),
     Bug("http-body", "any pieces", framing.ChunkedFraming, "_take_line", _forgets_the_line),
     Bug("http-body", "another reader", framing, "_TRAILER_LINE", re.compile(rb".*")),
-    Bug("head", "another reader", head, "_check_repeated", lambda headers: None),
+    Bug("head", "another reader", head, "_merge_repeated", lambda headers, fields: None),
     Bug(
         "connection", "any pieces", channel, "_without_empty_lines", lambda nothing, data: data.removeprefix(b"\r\n")
     ),  # was there

@@ -23,7 +23,7 @@ INPUTS = {
     2: "Content-MD5 of something else",
     3: "x-amz-content-sha256 of something else",
     4: "a body shorter than its Content-Length",
-    5: "a PUT with neither Content-Length nor Transfer-Encoding",
+    5: "a PUT, or a document that is needed, with neither Content-Length nor Transfer-Encoding",
     6: "a Content-Length that is no plain number",
     7: "two ways to say how long the body is",
     8: "broken chunks",

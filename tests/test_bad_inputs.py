@@ -44,7 +44,10 @@ def _(w: World) -> Iterator[Checked]:
 
 @row(2)
 def _(w: World) -> Iterator[Checked]:
-    yield w.open.ask("PUT", w.target, [("Content-MD5", b64(hashlib.md5(b"y").digest()))], b"x"), 400, "BadDigest"
+    right, wrong = (("Content-MD5", b64(hashlib.md5(body).digest())) for body in (b"x", b"y"))
+    yield w.open.ask("PUT", w.target, [wrong], b"x"), 400, "BadDigest"
+    for both in ([right, wrong], [wrong, right]):
+        yield closing(w.open.ask("PUT", w.target, both, b"x")), 400, "InvalidRequest"
 
 
 @row(3)
@@ -69,6 +72,18 @@ def _(w: World) -> Iterator[Checked]:
     for sender in (w.open, w.signed):
         yield sender.send(sender.head("PUT", w.target)), 411, "MissingContentLength"
         yield sender.send(sender.head("PUT", f"{w.target}?partNumber=1&uploadId={'0' * 32}")), 404, "NoSuchUpload"
+        for method, target in (
+            ("PUT", f"{w.path}?versioning"),
+            ("POST", f"{w.path}?delete"),
+            ("POST", f"{w.target}?uploadId={'0' * 32}"),
+        ):
+            yield sender.send(sender.head(method, target)), 411, "MissingContentLength"
+            with_digest = [("Content-MD5", b64(hashlib.md5(b"").digest()))]
+            yield sender.ask(method, target, with_digest), 400, "MalformedXML"  # an empty one is none, but announced
+        # What may do without a body need not say that there is none
+        upload = sender.send(sender.head("POST", f"{w.target}?uploads")).element("UploadId")
+        assert sender.send(sender.head("DELETE", f"{w.target}?uploadId={upload}")).status == 204
+        yield sender.send(sender.head("PUT", w.path)), 409, "BucketAlreadyOwnedByYou"
 
 
 def closing(answer: Answer) -> Answer:

@@ -81,6 +81,15 @@ def test_no_write_of_an_open_server_is_for_another_site(world: World, who: str) 
     world.check()
 
 
+def test_no_second_origin_hides_behind_our_own(world: World) -> None:
+    own, foreign = ("Origin", f"http://{world.open.host}"), ("Origin", "https://evil.example")
+    same, cross = ("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Site", "cross-site")
+    for fields in ([own, foreign], [foreign, own], [same, cross], [cross, same], [own, same, cross]):
+        answer = world.open.ask("PUT", f"{world.path}/k", fields, b"x")
+        assert (answer.status, answer.code) == (400, "InvalidRequest"), fields
+    world.check()
+
+
 @pytest.mark.parametrize("host", REBOUND)
 def test_nothing_of_an_open_server_is_for_a_page_that_rebound_its_name(world: World, host: str) -> None:
     name = host.replace("{port}", world.open.host.rpartition(":")[2])

@@ -51,6 +51,14 @@ def conditions(etag: str, modified: str) -> list[tuple[dict[str, str], int]]:
     ]
 
 
+def test_a_list_of_tags_may_come_in_several_lines(raw: Sender, bucket: str, etag: str) -> None:
+    for name, status in (("If-Match", 200), ("If-None-Match", 304)):
+        for tags in ((etag, '"other"'), ('"other"', etag)):
+            assert raw.ask("GET", f"/s3/{bucket}/k", [(name, tag) for tag in tags]).status == status
+    neither = [("If-Match", '"other"'), ("If-Match", '"another"')]
+    assert raw.ask("GET", f"/s3/{bucket}/k", neither).status == 412
+
+
 def test_conditional_reads(raw: Sender, bucket: str, etag: str) -> None:
     modified = raw.ask("HEAD", f"/s3/{bucket}/k").headers["last-modified"]
     for headers, status in conditions(etag, modified):

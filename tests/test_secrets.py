@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from botocore.exceptions import ClientError
 from s3raw import STREAMING, STREAMING_TRAILER, Sender, User
@@ -42,7 +42,11 @@ class Requests:
     def raw(self, data: bytes) -> None:
         with contextlib.suppress(EOFError, OSError):
             answer = Sender(self.server.endpoint).send(data)
-            self.remember(answer, set(_SIGNATURES.findall(data.replace(b"%53", b"S"))))
+            found = set(_SIGNATURES.findall(data.replace(b"%53", b"S")))
+            while b"%" in data and (less := unquote_to_bytes(data)) != data:  # it has seen them, escaped or not
+                data = less
+                found.update(_SIGNATURES.findall(data))
+            self.remember(answer, found)
 
     def remember(self, answer: Any, own: set[bytes]) -> None:
         """An answer, but for the signatures that its request had: a client may be told those (SignatureProvided)."""
@@ -78,17 +82,36 @@ class Requests:
                 url = client.generate_presigned_url(operation, {"Bucket": "bucket", "Key": "key"}, expires)
                 target = f"{urlsplit(url).path}?{urlsplit(url).query}".encode()
                 host = urlsplit(url).netloc.encode()
-                referer = b"http://elsewhere/?" + urlsplit(url).query.encode()
+                query = urlsplit(url).query.encode()
+                once = quote(url, safe="").encode()
                 for asked in (
                     target,
                     target[:-1] + b"x",
                     target.replace(b"Signature", b"%53ignature"),
                     target + b"%zz",
+                    target.replace(b"&", b";"),
+                    target.replace(b"&", b"&+"),
+                    target.replace(b"&", b"&a=b?"),
+                    b"/s3/bucket/key?next=" + once,
+                    b"/s3/bucket/key?next=" + quote(once).encode() + b"&page=2",
+                    b"/s3/bucket/key%3F" + query,
+                    b"/s3/bucket/" + once,
+                    b"/s3/bucket/" + quote(once).encode(),
+                    b"/s3/" + once,
+                    b"/v1/objects/bucket/" + once,
                 ):
+                    for sent_by in (b"http://elsewhere/?" + query, b"http://elsewhere/#" + query, b"http://x/" + once):
+                        self.raw(
+                            method + b" " + asked + b" HTTP/1.1\r\nHost: " + host + b"\r\nReferer: " + sent_by + b"\r\n"
+                            b"User-Agent: agent ?" + query + b"\r\n\r\n"
+                        )
+                for source in (target, once, url.encode()):
                     self.raw(
-                        method + b" " + asked + b" HTTP/1.1\r\nHost: " + host + b"\r\nReferer: " + referer + b"\r\n"
-                        b"User-Agent: agent ?" + urlsplit(url).query.encode() + b"\r\n\r\n"
+                        b"PUT /s3/bucket/copy HTTP/1.1\r\nHost: " + host + b"\r\nx-amz-copy-source: " + source + b"\r\n"
+                        b"Content-Length: 0\r\n\r\n"
                     )
+                denied = Sender(self.server.endpoint, User("AKIANOBODY", STRANGERS_SECRET))
+                self.raw(denied.request("POST", f"/s3/bucket/{once.decode()}?uploads"))
 
     def by_hand(self) -> None:
         alice = Sender(self.server.endpoint, User(*USERS["alice"]))

@@ -63,7 +63,7 @@ def get_bucket_versioning(call: Call) -> None:
 async def put_bucket_versioning(call: Call) -> None:
     """PutBucketVersioning: sets S3's status and AIStore's ``versioning.enabled`` alike."""
     call.bucket()
-    document = await read_document(call.request, call.auth, _MAX_DOCUMENT)
+    document = await read_document(call.request, call.auth, _MAX_DOCUMENT, required=True)
     status = await call.read(document, xml.read_versioning)
 
     def change(props: BucketProps) -> BucketProps:

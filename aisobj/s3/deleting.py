@@ -53,7 +53,7 @@ async def _delete_object(call: Call) -> None:
 async def delete_objects(call: Call) -> None:
     """DeleteObjects: each key has its own result, and none keeps another from being deleted."""
     bucket = call.bucket()
-    document = await read_document(call.request, call.auth, _MAX_DOCUMENT, digest_required=True)
+    document = await read_document(call.request, call.auth, _MAX_DOCUMENT, required=True, digest_required=True)
     wanted, quiet = await call.read(document, xml.read_delete)
     results: list[xml.Deleted | xml.DeleteFailed] = []
     call.request.outcomes = []

@@ -120,7 +120,7 @@ async def complete_multipart_upload(call: Call) -> None:
     bucket = call.bucket()
     upload_id = call.query.get("uploadId") or ""
     # The x-amz-checksum-* headers of this request speak of the object, not of the document.
-    document = await read_document(call.request, call.auth, _MAX_DOCUMENT, of_body=False)
+    document = await read_document(call.request, call.auth, _MAX_DOCUMENT, required=True, of_body=False)
     # In a thread it would take the interpreter for 5 ms at a time, and the reactor wait for it at each system call.
     chosen = await call.store.turns.run(_read_chosen(document), at_once=True)
     bucket, record = await call.store.uploads.complete(

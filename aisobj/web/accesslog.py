@@ -9,17 +9,14 @@ import re
 from functools import lru_cache
 from time import gmtime, strftime
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote_from_bytes, unquote
+from urllib.parse import quote_from_bytes
 
 from aisobj.web.logfile import LogFile
+from aisobj.web.redaction import redacted
 
 if TYPE_CHECKING:
     from aisobj.web.request import Request
 
-#: The parameters of presigned URLs, in lower case: SigV4's, and SigV2's.
-_SECRET: Final = frozenset(
-    {"x-amz-signature", "x-amz-credential", "x-amz-security-token", "signature", "awsaccesskeyid"}
-)
 #: What a key may hold to stand in a line as it is: what ``quote_from_bytes`` leaves alone.
 _is_plain_key: Final = re.compile(rb"[A-Za-z0-9_.~/-]*+").fullmatch
 _UNSAFE: Final = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")  # all but printable ASCII without " and \
@@ -88,15 +85,19 @@ def _line(request: Request, time: str, seconds: float) -> str:
 def _key(key: bytes) -> str:
     if not key:
         return "-"
-    return key.decode("ascii") if _is_plain_key(key) else quote_from_bytes(key)
+    if _is_plain_key(key):
+        return key.decode("ascii")
+    return quote_from_bytes(redacted(key.decode("latin-1")).encode("latin-1"))
 
 
-#: A target that needs no thought: no query, or one of a presigned URL as SDKs write it, whose secrets are left out of
-#: the groups; nothing but printable ASCII without ``"`` and ``\\``.
+#: A target that needs no thought: nothing but printable ASCII without ``"`` and ``\\``; a path without what may be a
+#: name's value, or may be escaped; no query, or one of a presigned URL as SDKs write it, whose secrets are left out of
+#: the groups.
 _plain_target: Final = re.compile(
-    rb"([!#->@-[\]-~]*+)"
+    rb"([!#$&-9;<>@-[\]-~]*+)"
     rb"(?:(\?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=)[!#-%'-[\]-~]*+"
-    rb"((?:&X-Amz-(?:Date|Expires|SignedHeaders)=[!#-%'-[\]-~]*+)*+&X-Amz-Signature=)[!#-%'-[\]-~]*+)?+"
+    rb"((?:&X-Amz-(?:Date|Expires|SignedHeaders)=[0-9A-Za-z._~;-]*+(?:%3[Bb][0-9A-Za-z._~;-]*+)*+)*+&X-Amz-Signature=)"
+    rb"[!#-%'-[\]-~]*+)?+"
 ).fullmatch
 
 
@@ -104,26 +105,9 @@ def _target(uri: bytes) -> str:
     """The request's target for within quotes, without secrets."""
     match = _plain_target(uri)
     if match is None:
-        return _text(_redacted(uri.decode("latin-1")))
+        return _text(redacted(uri.decode("latin-1")))
     path, credential, signature = match.groups()
     return (path if credential is None else b"%b%b-%b-" % (path, credential, signature)).decode("ascii")
-
-
-def _redacted(uri: str) -> str:
-    """Without the values of secret parameters, however their names are spelled."""
-    path, mark, query = uri.partition("?")
-    if not mark:
-        return uri
-    parameters = [parameter.partition("=") for parameter in query.split("&")]
-    redacted = [
-        f"{name}=-" if mark and _is_secret(name) else f"{name}{mark}{value}" for name, mark, value in parameters
-    ]
-    return f"{path}?{'&'.join(redacted)}"
-
-
-@lru_cache(maxsize=256)
-def _is_secret(name: str) -> bool:
-    return (unquote(name) if "%" in name else name).lower() in _SECRET
 
 
 def _text(value: str) -> str:
@@ -135,10 +119,10 @@ def _text(value: str) -> str:
 
 @lru_cache(maxsize=64)  # the same few clients come again and again
 def _header(value: bytes) -> str:
-    return _text(_redacted(value.decode("latin-1")))
+    return _text(redacted(value.decode("latin-1")))
 
 
 @lru_cache(maxsize=1024)
 def _token(value: str | None) -> str:
     """For outside quotes."""
-    return quote_from_bytes(value.encode("utf-8", "surrogateescape"), safe="@:+,=") if value else "-"
+    return quote_from_bytes(redacted(value).encode("utf-8", "surrogateescape"), safe="@:+,=") if value else "-"

@@ -4,8 +4,8 @@ A line is written when the operation is over, in the same turn of the reactor in
 client still listens or not: an operation goes on when its client leaves, so this is no business of the request's end.
 It is written at once: what was acknowledged is in the file when its worker is killed.
 
-No byte of a client's can end a line or a field: lines are ASCII, everything else is escaped as JSON does it. Neither
-secrets nor signatures are looked at.
+No byte of a client's can end a line or a field: lines are ASCII, everything else is escaped as JSON does it. No
+signature gets in, wherever a client has put it (``redaction``).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from aisobj.web.logfile import LogFile
+from aisobj.web.redaction import redacted
 
 if TYPE_CHECKING:
     from aisobj.web.request import Request
@@ -59,7 +60,7 @@ class AuditLog:
             "remote": request.peer,
             "method": _text(request.method),
             "operation": request.operation,
-            "bucket": request.bucket or None,
+            "bucket": redacted(request.bucket) if request.bucket else None,
             "key": _text(request.key[:_LONGEST]) if request.key else None,
             "source": _text(source[:_LONGEST]) if (source := request.header(b"x-amz-copy-source")) else None,
             "status": request.status,
@@ -84,7 +85,7 @@ class AuditLog:
         if in_header is not None:
             return _text(in_header[1] or in_header[2])
         in_query = _NAMED_IN_QUERY.search(request.query)
-        return None if in_query is None else unquote(_text(in_query[1])).partition("/")[0]
+        return None if in_query is None else redacted(unquote(_text(in_query[1])).partition("/")[0])
 
     def reopen(self) -> None:
         """After the file was renamed (logrotate); the old one is kept if the new one cannot be opened.
@@ -99,8 +100,8 @@ class AuditLog:
 
 
 def _text(value: bytes) -> str:
-    r"""What is not UTF-8, which no stored key is, becomes ``\xNN``."""
-    return value.decode("utf-8", "backslashreplace")
+    r"""Without secrets; what is not UTF-8, which no stored key is, becomes ``\xNN``."""
+    return redacted(value.decode("utf-8", "backslashreplace"))
 
 
 def _line(fields: Mapping[str, object]) -> bytes:

@@ -32,6 +32,18 @@ _LENGTH: Final = re.compile(rb"[0-9]{1,19}")
 _LF: Final = ord("\n")
 _HASH: Final = ord("#")  # a number is looked for at once, bytes after a TypeError in Python 3.11
 
+#: One of each at most, or two readers find two bodies, or two servers.
+_ONCE: Final = frozenset({b"host", b"content-length", b"transfer-encoding"})
+#: Those that say one thing, so that two of them must say the same (RFC 9110 section 5.3, and of ``Origin`` RFC 6454
+#: section 7.3): whoever looks at the first, where somebody else has looked at the last, lets in what was not meant to.
+#: Of ``x-amz-`` user metadata alone are lists.
+_SINGLE: Final = frozenset(
+    b"authorization content-md5 content-type content-disposition date expires range if-range if-modified-since "
+    b"if-unmodified-since origin referer access-control-request-method".split()
+)
+_SINGLE_PREFIXES: Final = (b"x-amz-", b"sec-fetch-", b"ais-checksum-")
+_LIST_PREFIX: Final = b"x-amz-meta-"
+
 #: Methods that llhttp knows but that name no path on this server (RFC 9110 section 9.3.6, RFC 9113 section 3.4).
 _NOT_OURS: Final = frozenset({b"CONNECT", b"PRI"})
 
@@ -42,7 +54,7 @@ class Head:
     :ivar method: e.g. ``b"GET"``.
     :ivar target: origin form, as on the wire; absolute form is already reduced to it.
     :ivar headers: names in lower case, wire order, values without surrounding blanks.
-    :ivar first: name -> first value.
+    :ivar fields: name -> value; where a name comes several times with different values, the list that they make.
     :ivar length: of the body by Content-Length; 0 without one, None if the body is chunked.
     :ivar expects_continue: ``Expect: 100-continue`` on a request that has a body.
     """
@@ -56,7 +68,7 @@ class Head:
         self.method = method
         self.target = target
         self.headers: RawHeaders = []
-        self.first: dict[bytes, bytes] = {}
+        self.fields: dict[bytes, bytes] = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """httptools calls this; llhttp already dropped the blanks before the value."""
@@ -106,14 +118,14 @@ def parse_head(data: bytes, limits: Limits) -> Head:
     headers = head.headers
     if len(headers) > limits.headers:
         raise refusal(f"More than {limits.headers} headers.", "RequestHeaderSectionTooLarge")
-    first = head.first = dict(headers[::-1])
-    if len(first) != len(headers):
-        _check_repeated(headers)
-    _check_host(first, head.http11)
+    fields = head.fields = dict(headers)
+    if len(fields) != len(headers):
+        _merge_repeated(headers, fields)
+    _check_host(fields, head.http11)
     if target[:1] != b"/" or _HASH in target:
-        head.target = _origin_form(target, first)
-    _frame_body(head, first)
-    head.keep_alive = _wants_keep_alive(head) if b"connection" in first else head.http11
+        head.target = _origin_form(target, fields)
+    _frame_body(head, fields)
+    head.keep_alive = _wants_keep_alive(fields, head.http11) if b"connection" in fields else head.http11
     return head
 
 
@@ -130,15 +142,25 @@ def _feed(head: Head, data: bytes) -> None:
         raise refusal(f"The request head is malformed: {error}.") from None
 
 
-def _check_repeated(headers: RawHeaders) -> None:
-    names = [name for name, _ in headers]
-    for name in (b"host", b"content-length", b"transfer-encoding"):
-        if names.count(name) > 1:
+def _merge_repeated(headers: RawHeaders, fields: dict[bytes, bytes]) -> None:
+    """RFC 9110 section 5.3: several of a name are one list, unless only one of them can be meant."""
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        values.setdefault(name, []).append(value)
+    for name, given in values.items():
+        if len(given) == 1:
+            continue
+        if name in _ONCE:
             raise refusal(f"More than one {name.decode()} header.")
+        if given.count(given[0]) == len(given):
+            continue
+        if name in _SINGLE or (name.startswith(_SINGLE_PREFIXES) and not name.startswith(_LIST_PREFIX)):
+            raise refusal(f"More than one {name.decode('latin-1')} header, and they differ.", "InvalidRequest")
+        fields[name] = b", ".join(given)
 
 
-def _check_host(first: dict[bytes, bytes], http11: bool) -> None:
-    host = first.get(b"host")
+def _check_host(fields: dict[bytes, bytes], http11: bool) -> None:
+    host = fields.get(b"host")
     if host is None:
         if http11:
             raise refusal("The Host header is missing.")
@@ -151,21 +173,21 @@ def _is_authority(host: bytes) -> bool:
     return _AUTHORITY.fullmatch(host) is not None
 
 
-def _origin_form(target: bytes, first: dict[bytes, bytes]) -> bytes:
+def _origin_form(target: bytes, fields: dict[bytes, bytes]) -> bytes:
     """RFC 9112 section 3.2.2: absolute form must be accepted; here only for the host that Host names."""
     absolute = _ABSOLUTE.fullmatch(target)
     if b"#" in target or not absolute:
         raise refusal("The request target must be a path.", "InvalidURI")
     authority, rest = absolute.groups()
-    if authority.lower() != first.get(b"host", authority).lower():
+    if authority.lower() != fields.get(b"host", authority).lower():
         raise refusal("The request target names another host than the Host header.", "InvalidURI")
     return rest if rest.startswith(b"/") else b"/" + rest
 
 
-def _frame_body(head: Head, first: dict[bytes, bytes]) -> None:
+def _frame_body(head: Head, fields: dict[bytes, bytes]) -> None:
     """How long the body is, by exactly one of two headers (RFC 9112 section 6)."""
-    coding = first.get(b"transfer-encoding")
-    length = first.get(b"content-length")
+    coding = fields.get(b"transfer-encoding")
+    length = fields.get(b"content-length")
     if coding is not None:
         if not head.http11:
             raise refusal("Transfer-Encoding is unknown to HTTP/1.0.")
@@ -179,13 +201,12 @@ def _frame_body(head: Head, first: dict[bytes, bytes]) -> None:
             raise refusal("The Content-Length is malformed.")
         head.length = int(length)
     if head.length != 0:
-        if b"upgrade" in first:
+        if b"upgrade" in fields:
             raise refusal("A request with a body cannot ask for an upgrade.")
-        head.expects_continue = head.http11 and first.get(b"expect", b"").lower() == b"100-continue"
+        head.expects_continue = head.http11 and fields.get(b"expect", b"").lower() == b"100-continue"
 
 
-def _wants_keep_alive(head: Head) -> bool:
+def _wants_keep_alive(fields: dict[bytes, bytes], http11: bool) -> bool:
     """What ``Connection`` says (RFC 9112 section 9.3)."""
-    value = b",".join(value for name, value in head.headers if name == b"connection")
-    options = {option.strip(b" \t").lower() for option in value.split(b",")}
-    return b"close" not in options if head.http11 else b"keep-alive" in options
+    options = {option.strip(b" \t").lower() for option in fields[b"connection"].split(b",")}
+    return b"close" not in options if http11 else b"keep-alive" in options

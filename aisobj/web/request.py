@@ -64,7 +64,7 @@ class Request:
     :ivar path: raw, what precedes the first ``?``; ``query`` what follows it, ``b""`` without one.
     :ivar raw_headers: names in lower case, in the order of the wire. Trailers never get here.
     :ivar postpath: unquoted segments of the path that resource traversal has not consumed; ``prepath`` the others.
-    :ivar header: name in lower case -> the first value of that header, or None.
+    :ivar header: name in lower case -> the value of that header, of several the list that they make, or None.
     :ivar has_none_of: names in lower case -> whether there is no such header.
     :ivar request_id: 16 upper-case hexadecimal digits.
     :ivar started: seconds since the epoch when the head was complete.
@@ -111,8 +111,8 @@ class Request:
         self.prepath: list[bytes] = []
         segments = self.path[1:].split(b"/")
         self.postpath = [unquote_to_bytes(segment) for segment in segments] if _PERCENT in self.path else segments
-        self.header: Callable[[bytes], bytes | None] = head.first.get
-        self.has_none_of: Callable[[AbstractSet[bytes]], bool] = head.first.keys().isdisjoint
+        self.header: Callable[[bytes], bytes | None] = head.fields.get
+        self.has_none_of: Callable[[AbstractSet[bytes]], bool] = head.fields.keys().isdisjoint
         if head.length == 0:
             self.body = NO_BODY
         else:

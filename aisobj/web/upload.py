@@ -90,28 +90,31 @@ def read_promises(request: Request, auth: Authenticated, max_size: int = MAX_UPL
     :raises S3Error: MissingContentLength, EntityTooLarge, InvalidDigest, InvalidRequest, InvalidArgument,
         MalformedTrailerError.
     """
-    promises = _read_promises(request, auth, True)
+    promises = _read_promises(request, auth, required=True)
     algorithm = request.header(b"x-amz-sdk-checksum-algorithm")
     if algorithm is not None:
         _check_sdk_algorithm(algorithm.decode("latin-1").upper(), promises)
-    body = request.body
-    if promises.decoder is None and not body.length and not body.chunked and request.header(b"content-length") is None:
-        raise S3Error("MissingContentLength")
     if promises.size is not None and promises.size > max_size:
         raise S3Error("EntityTooLarge", ProposedSize=str(promises.size), MaxSizeAllowed=str(max_size))
     return promises
 
 
-def _read_promises(request: Request, auth: Authenticated, checksum_header: bool) -> Promises:
-    header = request.header
+def _read_promises(request: Request, auth: Authenticated, *, required: bool, checksum_header: bool = True) -> Promises:
+    """:param required: what the request asks for takes a body, which may be empty, but must be announced.
+
+    :param checksum_header: whether an ``x-amz-checksum-*`` header speaks of the body.
+    """
+    header, body = request.header, request.body
     md5 = _content_md5(header(b"content-md5"))
     checksum = header_checksum(request) if checksum_header else None
     mode = _CHUNKED_MODES.get(auth.mode)
     announced = header(b"x-amz-trailer")
     if mode is None:
+        if required and not body.length and not body.chunked and header(b"content-length") is None:
+            raise S3Error("MissingContentLength")
         if announced:  # nothing but aws-chunked has trailers that are looked at
             raise S3Error("MalformedTrailerError")
-        return Promises(request.body.length, md5, auth.payload_sha256, checksum, "", None)
+        return Promises(body.length, md5, auth.payload_sha256, checksum, "", None)
     names: tuple[bytes, ...] = ()
     if announced is not None:
         names = announced_trailers(announced.decode("latin-1"), checksum_in_headers=checksum is not None)
@@ -175,15 +178,22 @@ def receive_at_once(
 
 
 async def read_document(
-    request: Request, auth: Authenticated, limit: int, *, digest_required: bool = False, of_body: bool = True
+    request: Request,
+    auth: Authenticated,
+    limit: int,
+    *,
+    required: bool = False,
+    digest_required: bool = False,
+    of_body: bool = True,
 ) -> bytes:
     """The whole body of a request that carries a document (or should carry nothing), checked like any other body.
 
     :param limit: bytes; a longer one is MalformedXML.
+    :param required: nothing can be done without a document, so that its length must be announced.
     :param digest_required: it must come with Content-MD5 or x-amz-checksum-* (DeleteObjects).
     :param of_body: whether an ``x-amz-checksum-*`` header speaks of the body.
     """
-    promises = _read_promises(request, auth, of_body)
+    promises = _read_promises(request, auth, required=required, checksum_header=of_body)
     if promises.size is not None and promises.size > limit:
         raise S3Error("MalformedXML")
     if digest_required and promises.md5 is None and promises.checksum is None and not promises.trailer:

@@ -68,6 +68,8 @@ def _check_reading(head: Head, data: bytes) -> None:
     codings = [value.lower() for name, value in read if name == b"transfer-encoding"]
     demand(len(lengths) + len(codings) <= 1, "one way to find the end", read)
     demand(codings in ([], [b"chunked"]) and (not codings or head.http11), "no coding but chunked", read)
+    for single in (b"origin", b"x-amz-date"):
+        demand(len({value for name, value in read if name == single}) <= 1, "what says one thing says one", read)
     same(head.length, None if codings else int(lengths[0]) if lengths else 0, "the length is as it stands there")
 
 
@@ -188,7 +190,7 @@ _TOKENS = words(
     Connection:\x20close\r\n Connection:\x20keep-alive\r\n Expect:\x20100-continue\r\n Upgrade:\x20h2c\r\n
     HTTP/1.0\r\n http://x/ # \x20 \t :\x20 \r\n\x20 OPTIONS\x20*\x20HTTP/1.1 PRI\x20*\x20HTTP/2.0 CONNECT\x20x:1
     Content-Length:\x200\r\n [::1]:80 chunked ,\x20chunked identity \x0b Proxy-Connection:\x20close\r\n
-    Content-Length:\x205,\x205\r\n M-SEARCH\x20
+    Content-Length:\x205,\x205\r\n M-SEARCH\x20 Origin:\x20a\r\n origin:b\r\n X-Amz-Date:\x20a\r\n x-amz-date:b\r\n
     """
 )
 
