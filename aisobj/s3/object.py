@@ -84,7 +84,7 @@ def _is_signed(call: Call) -> bool:
     return (
         not call.auth.principal.anonymous
         or call.request.header(b"authorization") is not None
-        or "X-Amz-Signature" in call.query
+        or call.query.signed
         or "Signature" in call.query
     )
 
