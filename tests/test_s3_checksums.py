@@ -306,6 +306,42 @@ def test_multipart_checksums(s3: Any, bucket: str, algorithm: str) -> None:
         assert found["Body"].read() == b"".join(bodies)
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "kind"), [("SHA256", "COMPOSITE"), ("CRC32", "COMPOSITE"), ("CRC32", "FULL_OBJECT")]
+)
+def test_a_single_part_is_read_with_its_own_checksum(s3: Any, bucket: str, algorithm: str, kind: str) -> None:
+    """By its number, or by the range of bytes that it is. boto3 verifies what a GET says."""
+    bodies = [os.urandom(5 << 20), b"end"]
+    names = {"Bucket": bucket, "Key": "k"}
+    made = s3.create_multipart_upload(**names, ChecksumAlgorithm=algorithm, ChecksumType=kind)
+    parts = []
+    for number, body in enumerate(bodies, 1):
+        put = s3.upload_part(
+            **names, UploadId=made["UploadId"], PartNumber=number, Body=body, ChecksumAlgorithm=algorithm
+        )
+        parts.append({"PartNumber": number, "ETag": put["ETag"], f"Checksum{algorithm}": value(algorithm, body)})
+    s3.complete_multipart_upload(**names, UploadId=made["UploadId"], MultipartUpload={"Parts": parts})
+    names["ChecksumMode"] = "ENABLED"
+    ranges = {1: f"bytes=0-{(5 << 20) - 1}", 2: "bytes=-3"}
+    for call in (s3.get_object, s3.head_object):
+        for number, body in enumerate(bodies, 1):
+            for which in ({"PartNumber": number}, {"Range": ranges[number]}):
+                found = call(**names, **which)
+                assert (found[f"Checksum{algorithm}"], found["ChecksumType"]) == (value(algorithm, body), kind), which
+                assert "Body" not in found or found["Body"].read() == body
+        for other in (f"bytes=0-{5 << 20}", "bytes=1-5", "bytes=-2", "bytes=0-0", f"bytes={(5 << 20) - 1}-"):
+            assert "ChecksumType" not in call(**names, Range=other), other
+
+
+def test_an_object_of_one_request_is_its_only_part(s3: Any, raw: Sender, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"whole", ChecksumAlgorithm="SHA1")
+    for which in ({"PartNumber": 1}, {"Range": "bytes=0-4"}):
+        found = s3.get_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED", **which)
+        assert (found["ChecksumSHA1"], found["ChecksumType"]) == (value("SHA1", b"whole"), "FULL_OBJECT")
+    answer = raw.ask("GET", f"/s3/{bucket}/k?partNumber=1")
+    assert not [name for name in answer.headers if name.startswith("x-amz-checksum")]
+
+
 def test_a_part_in_another_algorithm_than_its_upload_is_refused(s3: Any, bucket: str) -> None:
     upload = s3.create_multipart_upload(Bucket=bucket, Key="k", ChecksumAlgorithm="SHA256")["UploadId"]
     names = {"Bucket": bucket, "Key": "k", "UploadId": upload}
