@@ -158,8 +158,10 @@ class Oracle:
         deleted, failed = [], []
         for wanted in Delete["Objects"]:
             found = objects.get(wanted["Key"])
-            if found is not None and wanted.get("ETag") not in (None, found.etag):
-                failed.append({"Key": wanted["Key"], "Code": "PreconditionFailed"})
+            try:
+                _check_write(found, {"IfMatch": wanted["ETag"]} if "ETag" in wanted else {})
+            except Refused as refusal:
+                failed.append({"Key": wanted["Key"], "Code": refusal.code})
                 continue
             objects.pop(wanted["Key"], None)
             deleted.append({"Key": wanted["Key"]})
