@@ -350,6 +350,82 @@ def test_a_part_in_another_algorithm_than_its_upload_is_refused(s3: Any, bucket:
     assert "Parts" not in s3.list_parts(**names)
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "kind", "statements"),
+    [
+        (
+            "SHA256",
+            "COMPOSITE",
+            [
+                ({"ChecksumType": "FULL_OBJECT"}, "InvalidRequest", "using the COMPOSITE checksum mode"),
+                (
+                    {"ChecksumCRC32": "AAAAAA=="},
+                    "InvalidRequest",
+                    "expected checksum Type: sha256, actual checksum Type",
+                ),
+                ({"ChecksumSHA256": "{whole}-7"}, "BadDigest", "SHA256"),
+                ({"ChecksumSHA256": "{whole}-0"}, "InvalidRequest", "x-amz-checksum-sha256"),
+                ({"ChecksumSHA256": "{whole}-x"}, "InvalidRequest", "x-amz-checksum-sha256"),
+                ({"ChecksumSHA256": "{part}-1"}, "BadDigest", "SHA256"),
+            ],
+        ),
+        (
+            "CRC32",
+            "FULL_OBJECT",
+            [
+                ({"ChecksumType": "COMPOSITE"}, "InvalidRequest", "using the FULL_OBJECT checksum mode"),
+                ({"ChecksumCRC32": "{part}-1"}, "BadDigest", "CRC32"),
+                ({"ChecksumCRC32C": "AAAAAA=="}, "InvalidRequest", "actual checksum Type: crc32c"),
+            ],
+        ),
+        (
+            None,
+            None,
+            [
+                ({"ChecksumType": "COMPOSITE"}, "InvalidRequest", "using the FULL_OBJECT checksum mode"),
+                ({"ChecksumCRC32": "AAAAAA=="}, "InvalidRequest", "expected checksum Type: null"),
+            ],
+        ),
+    ],
+)
+def test_what_a_complete_says_of_checksums_must_be_true_of_the_upload(
+    s3: Any, bucket: str, algorithm: str | None, kind: str | None, statements: list[tuple[dict[str, str], str, str]]
+) -> None:
+    names, options = {"Bucket": bucket, "Key": "k"}, {"ChecksumAlgorithm": algorithm, "ChecksumType": kind}
+    made = s3.create_multipart_upload(**names, **{name: given for name, given in options.items() if given})
+    names["UploadId"] = made["UploadId"]
+    sent = algorithm or "CRC32"
+    put = s3.upload_part(**names, PartNumber=1, Body=b"abc", ChecksumAlgorithm=sent)
+    part = {"PartNumber": 1, "ETag": put["ETag"], f"Checksum{sent}": value(sent, b"abc")}
+    values = {"part": value(sent, b"abc"), "whole": value(sent, DIGESTS[sent](b"abc"))}
+    for given, code, words in statements:
+        with refused(code, 400) as answer:
+            filled = {name: text.format(**values) for name, text in given.items()}
+            s3.complete_multipart_upload(**names, MultipartUpload={"Parts": [part]}, **filled)
+        assert words in answer["Error"]["Message"]
+    right = {} if kind is None else {f"Checksum{sent}": values["whole" if kind == "COMPOSITE" else "part"]}
+    s3.complete_multipart_upload(
+        **names, MultipartUpload={"Parts": [part]}, ChecksumType=kind or "FULL_OBJECT", **right
+    )
+
+
+def test_a_composite_checksum_takes_that_of_each_part(s3: Any, bucket: str) -> None:
+    """A full-object one does not; nor does AWS ask for them there."""
+    for kind in ("COMPOSITE", "FULL_OBJECT"):
+        names = {"Bucket": bucket, "Key": "k"}
+        made = s3.create_multipart_upload(**names, ChecksumAlgorithm="CRC32C", ChecksumType=kind)
+        names["UploadId"] = made["UploadId"]
+        put = s3.upload_part(**names, PartNumber=1, Body=b"abc", ChecksumAlgorithm="CRC32C")
+        parts = [{"PartNumber": 1, "ETag": put["ETag"]}]
+        if kind == "COMPOSITE":
+            with refused("InvalidRequest", 400) as answer:
+                s3.complete_multipart_upload(**names, MultipartUpload={"Parts": parts})
+            assert "crc32c checksum" in answer["Error"]["Message"]
+            assert "missing for part 1" in answer["Error"]["Message"]
+            parts[0]["ChecksumCRC32C"] = put["ChecksumCRC32C"]
+        s3.complete_multipart_upload(**names, MultipartUpload={"Parts": parts})
+
+
 def test_checksum_types_that_are_none(raw: Sender, bucket: str) -> None:
     for fields in (
         [("x-amz-checksum-algorithm", "MD4")],
