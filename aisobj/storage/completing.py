@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from aisobj import checksums
 from aisobj.errors import S3Error
-from aisobj.model import Body, Checksum, Part, PartInfo, Upload
+from aisobj.model import Body, Checksum, ObjectRecord, Part, PartInfo, Upload
 from aisobj.protocol.listing import Slices
 from aisobj.storage.bodies import NewBody
 
@@ -53,6 +53,35 @@ def assemble(
     if long:
         yield
     return new, _whole_checksum(upload, used, stated.checksum)
+
+
+def taken_apart(record: ObjectRecord, body: Body, chosen: Sequence[Chosen]) -> tuple[Upload, dict[int, Part]]:
+    """The upload and the parts that an object was made of, as far as :func:`assemble` compares them.
+
+    With type none the ETags were made of ids that nobody has kept: those of ``chosen`` are taken for right.
+    """
+    etags = {want.number: want.etag for want in chosen}
+    whole = record.checksum
+    upload = Upload(
+        record.body_id,
+        0,
+        "",
+        record.checksum_type,
+        checksum_algorithm="" if whole is None else whole.algorithm,
+        checksum_full_object=whole is not None and not whole.parts,
+    )
+    return upload, {
+        part.number: Part(
+            part.number,
+            part.size,
+            mtime=0,
+            etag=part.digest.hex() or etags.get(part.number, ""),
+            digest=part.digest,
+            extents=[],
+            checksum=part.checksum,
+        )
+        for part in body.parts
+    }
 
 
 def _check_type(upload: Upload, stated: Stated) -> None:

@@ -31,7 +31,7 @@ from aisobj.protocol.listing import PartsPage, Slices, UploadsPage, list_parts, 
 from aisobj.protocol.listparams import PartsParams, UploadsParams
 from aisobj.storage import keys, records
 from aisobj.storage.bodies import BodyWriter, WrittenBody
-from aisobj.storage.completing import Chosen, Stated, assemble
+from aisobj.storage.completing import Chosen, Stated, assemble, taken_apart
 from aisobj.storage.engine import Changes, Engine, blob_ids
 from aisobj.storage.interfaces import Expect
 from aisobj.storage.objects import Objects
@@ -164,7 +164,8 @@ class Uploads:
         precondition: WritePrecondition,
         stated: Stated = _NOTHING,
     ) -> tuple[Bucket, ObjectRecord]:
-        """CompleteMultipartUpload. Moves no data, and may be asked again after it was done (the answer got lost).
+        """CompleteMultipartUpload. Moves no data, and the same may be asked again after it was done (the answer got
+        lost).
 
         :param chosen: at least one.
         :raises S3Error: NoSuchUpload, InvalidPart, InvalidPartOrder, EntityTooSmall, EntityTooLarge, BadDigest,
@@ -180,7 +181,7 @@ class Uploads:
                 raise no_such_upload(upload_id)
             read = await engine.turns.run(self._read(bucket, key, upload_id), at_once=True)
             if read is None:
-                return self._completed_before(bucket, key, upload_id)
+                return await self._completed_before(bucket, key, upload_id, chosen, precondition, stated)
             upload, long = read.upload, len(read.parts) > _PAGE
             new, whole = await engine.turns.run(assemble(upload, read.parts, chosen, stated), at_once=True)
             if long:
@@ -263,14 +264,33 @@ class Uploads:
         finally:
             snapshot.close()
 
-    def _completed_before(self, bucket: Bucket, key: bytes, upload_id: str) -> tuple[Bucket, ObjectRecord]:
-        """The object that this upload became, while it is still the current one. Raises NoSuchUpload."""
-        row = self._engine.index.get(bucket.id, (keys.OBJECT + key,))[0]
-        if row is not None:
-            record = records.decode(ObjectRecord, row)
-            if record.body_id == _parse_id(upload_id):
-                return bucket, record
-        raise no_such_upload(upload_id)
+    async def _completed_before(
+        self,
+        bucket: Bucket,
+        key: bytes,
+        upload_id: str,
+        chosen: Sequence[Chosen],
+        precondition: WritePrecondition,
+        stated: Stated,
+    ) -> tuple[Bucket, ObjectRecord]:
+        """The object that this upload became, while it is still the current one and is what is asked for.
+
+        :raises S3Error: NoSuchUpload, and what the first Complete would have raised for this request.
+        """
+        body_id = _parse_id(upload_id)
+        row, body_row = self._engine.index.get(bucket.id, (keys.OBJECT + key, keys.BODY + body_id))
+        record = None if row is None else records.decode(ObjectRecord, row)
+        if record is None or body_row is None or record.body_id != body_id:
+            raise no_such_upload(upload_id)
+        upload, parts = taken_apart(record, records.decode(Body, body_row), chosen)
+        await self._engine.turns.run(assemble(upload, parts, chosen, stated), at_once=True)
+        if len(chosen) != len(parts):
+            raise S3Error("InvalidPart", "The upload was completed with other parts.")
+        # What was replaced is gone, and with it the ETag that If-Match may have named rightly.
+        replaced = record.counter > 1
+        if (precondition.if_none_match and replaced) or (precondition.if_match is not None and not replaced):
+            raise S3Error("PreconditionFailed")
+        return bucket, record
 
 
 def no_such_upload(upload_id: str) -> S3Error:
