@@ -409,6 +409,40 @@ def test_what_a_complete_says_of_checksums_must_be_true_of_the_upload(
     )
 
 
+def test_what_a_presigned_url_says_of_checksums_counts(raw: Sender, s3: Any, bucket: str) -> None:
+    """SDKs move headers into the query when they presign; but no value, which is that of a body that nobody had yet."""
+    target = f"/s3/{bucket}/k"
+    unknown = "x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-sdk-checksum-algorithm=CRC32"
+    assert raw.ask("PUT", f"{target}?{unknown}", [(header("SHA1"), value("SHA1", b"x"))], b"x").status == 200
+    for method in ("GET", "HEAD"):
+        assert raw.ask(method, f"{target}?x-amz-checksum-mode=ENABLED").headers[header("SHA1")] == value("SHA1", b"x")
+    copy = [("x-amz-copy-source", f"{bucket}/k")]
+    assert raw.ask("PUT", f"{target}?x-amz-checksum-algorithm=SHA256", copy).element("ChecksumSHA256")
+    made = raw.ask("POST", f"{target}?uploads&x-amz-checksum-algorithm=CRC32C&x-amz-checksum-type=FULL_OBJECT")
+    assert made.headers["x-amz-checksum-algorithm"] == "CRC32C"
+    assert made.headers["x-amz-checksum-type"] == "FULL_OBJECT"
+    bad = raw.ask("POST", f"{target}?uploads&X-Amz-Checksum-Algorithm=MD4")
+    assert (bad.status, bad.code) == (400, "InvalidRequest")
+    names = {"Bucket": bucket, "Key": "k", "UploadId": made.element("UploadId")}
+    etag = s3.upload_part(**names, PartNumber=1, Body=b"abc", ChecksumAlgorithm="CRC32C")["ETag"]
+    part = f"<Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>"
+    document = f"<CompleteMultipartUpload>{part}</CompleteMultipartUpload>".encode()
+    target += f"?uploadId={names['UploadId']}&x-amz-checksum-type="
+    assert raw.ask("POST", f"{target}COMPOSITE", body=document).code == "InvalidRequest"
+    assert raw.ask("POST", f"{target}FULL_OBJECT", body=document).status == 200
+
+
+def test_a_url_that_boto_presigned_asks_for_the_checksum(
+    signed_server: Any, signed_s3: Any, signed_bucket: str
+) -> None:
+    """With SigV2 it moves the header into the query."""
+    signed_s3.put_object(Bucket=signed_bucket, Key="k", Body=b"x", ChecksumAlgorithm="SHA1")
+    client = signed_server.boto(config={"signature_version": "s3"})
+    url = client.generate_presigned_url("get_object", {"Bucket": signed_bucket, "Key": "k", "ChecksumMode": "ENABLED"})
+    answer = Sender(signed_server.endpoint).ask("GET", url.removeprefix(signed_server.endpoint))
+    assert (answer.status, answer.headers[header("SHA1")]) == (200, value("SHA1", b"x"))
+
+
 def test_a_composite_checksum_takes_that_of_each_part(s3: Any, bucket: str) -> None:
     """A full-object one does not; nor does AWS ask for them there."""
     for kind in ("COMPOSITE", "FULL_OBJECT"):

@@ -55,6 +55,10 @@ class Query:
         lower = ((name.lower(), value) for name, value in self.pairs)
         return [(name.encode(), value) for name, value in lower if name.startswith("x-amz-") and name not in _SIGNATURE]
 
+    def hoisted_header(self, name: bytes) -> bytes | None:
+        """The value of one of :meth:`hoisted`, or None."""
+        return next((value for found, value in self.hoisted() if found == name), None)
+
 
 #: What SigV4 itself puts into a query, lower-case ("Authenticating Requests: Using Query Parameters").
 _SIGNATURE = frozenset(
