@@ -50,6 +50,7 @@ class S3Machine(RuleBasedStateMachine):
     @initialize(keys=st.lists(KEYS, max_size=8, unique=True))
     def begin(self, keys: list[str]) -> None:
         self.oracle = Oracle()
+        self.completed: dict[str, list[Answer]] = {}  #: by upload id: what was named
         self.prefix = f"model-{next(_runs)}-"
         self.both("create_bucket", Bucket=self.prefix + "one")
         for key in keys:
@@ -273,6 +274,8 @@ class S3Machine(RuleBasedStateMachine):
         name, key, upload_id = upload
         page = self.both("list_parts", Bucket=name, Key=key, UploadId=upload_id) or {}
         parts = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in page.get("Parts", ())]
+        if not parts and how == "all":
+            parts = self.completed.get(upload_id, [])
         if how == "last":
             parts = parts[-1:]
         elif how == "backwards":
@@ -280,8 +283,8 @@ class S3Machine(RuleBasedStateMachine):
         elif how == "other ETag" and parts:
             parts[0]["ETag"] = '"0123456789abcdef0123456789abcdef"'
         if how == "another" or not parts:
-            parts.append({"PartNumber": 4, "ETag": '"0123456789abcdef0123456789abcdef"'})
-        self.both(
+            parts = [*parts, {"PartNumber": 4, "ETag": '"0123456789abcdef0123456789abcdef"'}]
+        done = self.both(
             "complete_multipart_upload",
             Bucket=name,
             Key=key,
@@ -289,6 +292,8 @@ class S3Machine(RuleBasedStateMachine):
             MultipartUpload={"Parts": parts},
             **self.etag(name, key, which),
         )
+        if done is not None:
+            self.completed[upload_id] = parts
 
     @rule(upload=uploads)
     def abort(self, upload: tuple[str, str, str]) -> None:

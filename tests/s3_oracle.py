@@ -47,6 +47,8 @@ class Object:
     attributes: Answer
     parts: list[int] = field(default_factory=list)  #: their sizes, of what came by multipart upload
     upload: str = ""  #: which it was
+    chosen: list[tuple[int, str]] = field(default_factory=list)  #: what its Complete named
+    replaced: bool = False  #: and whether there was an object before
 
 
 @dataclass
@@ -158,8 +160,10 @@ class Oracle:
         deleted, failed = [], []
         for wanted in Delete["Objects"]:
             found = objects.get(wanted["Key"])
-            if found is not None and wanted.get("ETag") not in (None, found.etag):
-                failed.append({"Key": wanted["Key"], "Code": "PreconditionFailed"})
+            try:
+                _check_write(found, {"IfMatch": wanted["ETag"]} if "ETag" in wanted else {})
+            except Refused as refusal:
+                failed.append({"Key": wanted["Key"], "Code": refusal.code})
                 continue
             objects.pop(wanted["Key"], None)
             deleted.append({"Key": wanted["Key"]})
@@ -225,7 +229,7 @@ class Oracle:
             raise Refused("InvalidPartOrder")
         current = bucket.objects.get(Key)
         if UploadId not in bucket.uploads and current is not None and current.upload == UploadId:
-            return {"ETag": current.etag}  # asked again
+            return _asked_again(current, chosen, conditions)
         upload = self._upload(Bucket, Key, UploadId)
         parts = [upload.parts.get(number) for number in numbers]
         if any(data is None or md5(data) != etag for data, (_, etag) in zip(parts, chosen, strict=True)):
@@ -236,7 +240,8 @@ class Oracle:
         _check_write(current, conditions)
         digests = b"".join(hashlib.md5(data).digest() for data in used)
         etag = f'"{hashlib.md5(digests).hexdigest()}-{len(used)}"'
-        bucket.objects[Key] = Object(b"".join(used), etag, upload.attributes, [*map(len, used)], UploadId)
+        made = Object(b"".join(used), etag, upload.attributes, [*map(len, used)], UploadId, chosen, current is not None)
+        bucket.objects[Key] = made
         del bucket.uploads[UploadId]
         return {"ETag": etag, "Bucket": Bucket, "Key": Key}
 
@@ -364,6 +369,15 @@ def _check_write(current: Object | None, conditions: Answer) -> None:
             raise Refused("NoSuchKey")
         if current.etag != conditions["IfMatch"]:
             raise Refused("PreconditionFailed")
+
+
+def _asked_again(current: Object, chosen: list[tuple[int, str]], conditions: Answer) -> Answer:
+    """A Complete of what is completed: the same one is answered as before."""
+    if chosen != current.chosen:
+        raise Refused("InvalidPart")
+    if "IfNoneMatch" in conditions if current.replaced else "IfMatch" in conditions:
+        raise Refused("PreconditionFailed")
+    return {"ETag": current.etag}
 
 
 def _group_of(key: str, prefix: str, delimiter: str) -> str:

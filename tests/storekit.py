@@ -21,13 +21,13 @@ from aisobj.model import Attributes, Bucket, BucketProps, Checksum, ListedObject
 from aisobj.protocol.conditions import WritePrecondition
 from aisobj.protocol.listing import Page, finish
 from aisobj.protocol.listparams import ListParams
+from aisobj.storage.completing import Chosen, Stated
 from aisobj.storage.file_blobs import FileBlobs
 from aisobj.storage.ids import IdMaker
 from aisobj.storage.interfaces import IBlobWriter
 from aisobj.storage.lmdb_index import LmdbIndex
 from aisobj.storage.memory_blobs import MemoryBlobs
 from aisobj.storage.memory_index import MemoryIndex
-from aisobj.storage.multipart import Chosen
 from aisobj.storage.objects import Found
 from aisobj.storage.store import ObjectStore
 
@@ -245,9 +245,9 @@ class Rig:
     async def complete(
         self, key: bytes, upload: Upload, parts: Iterable[Part], precondition: WritePrecondition = NONE, **more: Any
     ) -> ObjectRecord:
-        chosen = [Chosen(part.number, part.etag) for part in parts]
+        chosen = [Chosen(part.number, part.etag, part.checksum) for part in parts]
         bucket: Bucket = more.pop("bucket", None) or self.store.buckets.get(more.pop("name", "bck"))
-        done = await self.store.uploads.complete(bucket, key, upload.id.hex(), chosen, precondition, **more)
+        done = await self.store.uploads.complete(bucket, key, upload.id.hex(), chosen, precondition, Stated(**more))
         return done[1]
 
 

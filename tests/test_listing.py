@@ -358,6 +358,7 @@ def test_buckets_parameters() -> None:
     )
     assert params == BucketsParams(b"b", 2, b"bb", True)
     assert BucketsParams.parse(parse_query(b"")) == BucketsParams(b"", 10_000, b"", False)
+    assert BucketsParams.parse(parse_query(b"bucket-region=eu")) == BucketsParams(b"", 10_000, b"", True, "eu")
 
 
 def test_list_objects_takes_everything_from_the_parameters() -> None:

@@ -164,9 +164,13 @@ def test_overrides_replace_what_is_stored_and_add_what_is_not() -> None:
     assert response_headers("", {}, {"content-language": "de"})[1:] == [(b"Content-Language", b"de")]
 
 
-def test_a_filename_of_any_language_can_be_asked_for() -> None:
-    overrides = response_overrides(parse_query(b"response-content-disposition=attachment%3B+filename%3D%E2%82%AC"))
-    assert (b"Content-Disposition", "attachment; filename=€".encode()) in response_headers("", {}, overrides)
+def test_an_override_is_text_that_iso_8859_1_has() -> None:
+    overrides = response_overrides(parse_query(b"response-content-disposition=attachment%3B+filename%3D%C3%BC"))
+    assert (b"Content-Disposition", "attachment; filename=ü".encode("latin-1")) in response_headers("", {}, overrides)
+    with pytest.raises(S3Error) as caught:
+        response_overrides(parse_query(b"response-content-disposition=attachment%3B+filename%3D%E2%82%AC"))
+    assert caught.value.code == "InvalidArgument"
+    assert caught.value.detail["ArgumentValue"] == "attachment; filename=€"
 
 
 PARAMETERS = ["content-type", "cache-control", "content-disposition", "content-encoding", "content-language", "expires"]

@@ -113,6 +113,9 @@ def test_list_buckets_pages_and_filters(s3: Any, raw: Sender) -> None:
     second = s3.list_buckets(Prefix="paged-", MaxBuckets=3, ContinuationToken=first["ContinuationToken"])
     assert [bucket["Name"] for bucket in second["Buckets"]] == names[2:]
     assert "ContinuationToken" not in second
+    here = s3.list_buckets(Prefix="paged-", BucketRegion="us-east-1")["Buckets"]
+    assert [(bucket["Name"], bucket["BucketRegion"]) for bucket in here] == [(name, "us-east-1") for name in names]
+    assert not s3.list_buckets(Prefix="paged-", BucketRegion="eu-west-1").get("Buckets")
     assert raw.ask("GET", "/s3?max-buckets=0").code == "InvalidArgument"
     with refused("InvalidArgument", 400):
         s3.list_buckets(MaxBuckets=2, ContinuationToken="?")

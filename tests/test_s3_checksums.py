@@ -306,12 +306,158 @@ def test_multipart_checksums(s3: Any, bucket: str, algorithm: str) -> None:
         assert found["Body"].read() == b"".join(bodies)
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "kind"), [("SHA256", "COMPOSITE"), ("CRC32", "COMPOSITE"), ("CRC32", "FULL_OBJECT")]
+)
+def test_a_single_part_is_read_with_its_own_checksum(s3: Any, bucket: str, algorithm: str, kind: str) -> None:
+    """By its number, or by the range of bytes that it is. boto3 verifies what a GET says."""
+    bodies = [os.urandom(5 << 20), b"end"]
+    names = {"Bucket": bucket, "Key": "k"}
+    made = s3.create_multipart_upload(**names, ChecksumAlgorithm=algorithm, ChecksumType=kind)
+    parts = []
+    for number, body in enumerate(bodies, 1):
+        put = s3.upload_part(
+            **names, UploadId=made["UploadId"], PartNumber=number, Body=body, ChecksumAlgorithm=algorithm
+        )
+        parts.append({"PartNumber": number, "ETag": put["ETag"], f"Checksum{algorithm}": value(algorithm, body)})
+    s3.complete_multipart_upload(**names, UploadId=made["UploadId"], MultipartUpload={"Parts": parts})
+    names["ChecksumMode"] = "ENABLED"
+    ranges = {1: f"bytes=0-{(5 << 20) - 1}", 2: "bytes=-3"}
+    for call in (s3.get_object, s3.head_object):
+        for number, body in enumerate(bodies, 1):
+            for which in ({"PartNumber": number}, {"Range": ranges[number]}):
+                found = call(**names, **which)
+                assert (found[f"Checksum{algorithm}"], found["ChecksumType"]) == (value(algorithm, body), kind), which
+                assert "Body" not in found or found["Body"].read() == body
+        for other in (f"bytes=0-{5 << 20}", "bytes=1-5", "bytes=-2", "bytes=0-0", f"bytes={(5 << 20) - 1}-"):
+            assert "ChecksumType" not in call(**names, Range=other), other
+
+
+def test_an_object_of_one_request_is_its_only_part(s3: Any, raw: Sender, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"whole", ChecksumAlgorithm="SHA1")
+    for which in ({"PartNumber": 1}, {"Range": "bytes=0-4"}):
+        found = s3.get_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED", **which)
+        assert (found["ChecksumSHA1"], found["ChecksumType"]) == (value("SHA1", b"whole"), "FULL_OBJECT")
+    answer = raw.ask("GET", f"/s3/{bucket}/k?partNumber=1")
+    assert not [name for name in answer.headers if name.startswith("x-amz-checksum")]
+
+
 def test_a_part_in_another_algorithm_than_its_upload_is_refused(s3: Any, bucket: str) -> None:
     upload = s3.create_multipart_upload(Bucket=bucket, Key="k", ChecksumAlgorithm="SHA256")["UploadId"]
     names = {"Bucket": bucket, "Key": "k", "UploadId": upload}
     with refused("InvalidRequest", 400):
         s3.upload_part(**names, PartNumber=1, Body=b"x" * 100_000, ChecksumAlgorithm="CRC32")
     assert "Parts" not in s3.list_parts(**names)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kind", "statements"),
+    [
+        (
+            "SHA256",
+            "COMPOSITE",
+            [
+                ({"ChecksumType": "FULL_OBJECT"}, "InvalidRequest", "using the COMPOSITE checksum mode"),
+                (
+                    {"ChecksumCRC32": "AAAAAA=="},
+                    "InvalidRequest",
+                    "expected checksum Type: sha256, actual checksum Type",
+                ),
+                ({"ChecksumSHA256": "{whole}-7"}, "BadDigest", "SHA256"),
+                ({"ChecksumSHA256": "{whole}-0"}, "InvalidRequest", "x-amz-checksum-sha256"),
+                ({"ChecksumSHA256": "{whole}-x"}, "InvalidRequest", "x-amz-checksum-sha256"),
+                ({"ChecksumSHA256": "{part}-1"}, "BadDigest", "SHA256"),
+            ],
+        ),
+        (
+            "CRC32",
+            "FULL_OBJECT",
+            [
+                ({"ChecksumType": "COMPOSITE"}, "InvalidRequest", "using the FULL_OBJECT checksum mode"),
+                ({"ChecksumCRC32": "{part}-1"}, "BadDigest", "CRC32"),
+                ({"ChecksumCRC32C": "AAAAAA=="}, "InvalidRequest", "actual checksum Type: crc32c"),
+            ],
+        ),
+        (
+            None,
+            None,
+            [
+                ({"ChecksumType": "COMPOSITE"}, "InvalidRequest", "using the FULL_OBJECT checksum mode"),
+                ({"ChecksumCRC32": "AAAAAA=="}, "InvalidRequest", "expected checksum Type: null"),
+            ],
+        ),
+    ],
+)
+def test_what_a_complete_says_of_checksums_must_be_true_of_the_upload(
+    s3: Any, bucket: str, algorithm: str | None, kind: str | None, statements: list[tuple[dict[str, str], str, str]]
+) -> None:
+    names, options = {"Bucket": bucket, "Key": "k"}, {"ChecksumAlgorithm": algorithm, "ChecksumType": kind}
+    made = s3.create_multipart_upload(**names, **{name: given for name, given in options.items() if given})
+    names["UploadId"] = made["UploadId"]
+    sent = algorithm or "CRC32"
+    put = s3.upload_part(**names, PartNumber=1, Body=b"abc", ChecksumAlgorithm=sent)
+    part = {"PartNumber": 1, "ETag": put["ETag"], f"Checksum{sent}": value(sent, b"abc")}
+    values = {"part": value(sent, b"abc"), "whole": value(sent, DIGESTS[sent](b"abc"))}
+    for given, code, words in statements:
+        with refused(code, 400) as answer:
+            filled = {name: text.format(**values) for name, text in given.items()}
+            s3.complete_multipart_upload(**names, MultipartUpload={"Parts": [part]}, **filled)
+        assert words in answer["Error"]["Message"]
+    right = {} if kind is None else {f"Checksum{sent}": values["whole" if kind == "COMPOSITE" else "part"]}
+    s3.complete_multipart_upload(
+        **names, MultipartUpload={"Parts": [part]}, ChecksumType=kind or "FULL_OBJECT", **right
+    )
+
+
+def test_what_a_presigned_url_says_of_checksums_counts(raw: Sender, s3: Any, bucket: str) -> None:
+    """SDKs move headers into the query when they presign; but no value, which is that of a body that nobody had yet."""
+    target = f"/s3/{bucket}/k"
+    unknown = "x-amz-checksum-crc32=AAAAAA%3D%3D&x-amz-sdk-checksum-algorithm=CRC32"
+    assert raw.ask("PUT", f"{target}?{unknown}", [(header("SHA1"), value("SHA1", b"x"))], b"x").status == 200
+    for method in ("GET", "HEAD"):
+        assert raw.ask(method, f"{target}?x-amz-checksum-mode=ENABLED").headers[header("SHA1")] == value("SHA1", b"x")
+    copy = [("x-amz-copy-source", f"{bucket}/k")]
+    assert raw.ask("PUT", f"{target}?x-amz-checksum-algorithm=SHA256", copy).element("ChecksumSHA256")
+    made = raw.ask("POST", f"{target}?uploads&x-amz-checksum-algorithm=CRC32C&x-amz-checksum-type=FULL_OBJECT")
+    assert made.headers["x-amz-checksum-algorithm"] == "CRC32C"
+    assert made.headers["x-amz-checksum-type"] == "FULL_OBJECT"
+    bad = raw.ask("POST", f"{target}?uploads&X-Amz-Checksum-Algorithm=MD4")
+    assert (bad.status, bad.code) == (400, "InvalidRequest")
+    names = {"Bucket": bucket, "Key": "k", "UploadId": made.element("UploadId")}
+    etag = s3.upload_part(**names, PartNumber=1, Body=b"abc", ChecksumAlgorithm="CRC32C")["ETag"]
+    part = f"<Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part>"
+    document = f"<CompleteMultipartUpload>{part}</CompleteMultipartUpload>".encode()
+    target += f"?uploadId={names['UploadId']}&x-amz-checksum-type="
+    assert raw.ask("POST", f"{target}COMPOSITE", body=document).code == "InvalidRequest"
+    assert raw.ask("POST", f"{target}FULL_OBJECT", body=document).status == 200
+
+
+def test_a_url_that_boto_presigned_asks_for_the_checksum(
+    signed_server: Any, signed_s3: Any, signed_bucket: str
+) -> None:
+    """With SigV2 it moves the header into the query."""
+    signed_s3.put_object(Bucket=signed_bucket, Key="k", Body=b"x", ChecksumAlgorithm="SHA1")
+    client = signed_server.boto(config={"signature_version": "s3"})
+    url = client.generate_presigned_url("get_object", {"Bucket": signed_bucket, "Key": "k", "ChecksumMode": "ENABLED"})
+    answer = Sender(signed_server.endpoint).ask("GET", url.removeprefix(signed_server.endpoint))
+    assert (answer.status, answer.headers[header("SHA1")]) == (200, value("SHA1", b"x"))
+
+
+def test_a_composite_checksum_takes_that_of_each_part(s3: Any, bucket: str) -> None:
+    """A full-object one does not; nor does AWS ask for them there."""
+    for kind in ("COMPOSITE", "FULL_OBJECT"):
+        names = {"Bucket": bucket, "Key": "k"}
+        made = s3.create_multipart_upload(**names, ChecksumAlgorithm="CRC32C", ChecksumType=kind)
+        names["UploadId"] = made["UploadId"]
+        put = s3.upload_part(**names, PartNumber=1, Body=b"abc", ChecksumAlgorithm="CRC32C")
+        parts = [{"PartNumber": 1, "ETag": put["ETag"]}]
+        if kind == "COMPOSITE":
+            with refused("InvalidRequest", 400) as answer:
+                s3.complete_multipart_upload(**names, MultipartUpload={"Parts": parts})
+            assert "crc32c checksum" in answer["Error"]["Message"]
+            assert "missing for part 1" in answer["Error"]["Message"]
+            parts[0]["ChecksumCRC32C"] = put["ChecksumCRC32C"]
+        s3.complete_multipart_upload(**names, MultipartUpload={"Parts": parts})
 
 
 def test_checksum_types_that_are_none(raw: Sender, bucket: str) -> None:

@@ -71,6 +71,15 @@ def test_a_copy_onto_itself_must_change_something(s3: Any, source: dict[str, str
     assert s3.head_object(**source)["Metadata"] == {"n": "2"}
 
 
+def test_a_copy_onto_itself_may_name_the_storage_class_that_it_has(s3: Any, source: dict[str, str]) -> None:
+    before = s3.head_object(**source, ChecksumMode="ENABLED")
+    done = s3.copy_object(**source, CopySource=source, StorageClass="STANDARD")
+    after = s3.head_object(**source, ChecksumMode="ENABLED")
+    assert done["CopyObjectResult"]["ETag"] == before["ETag"] == after["ETag"]
+    assert (after["Metadata"], after["ChecksumCRC32"]) == (before["Metadata"], before["ChecksumCRC32"])
+    assert s3.get_object(**source)["Body"].read() == b"body"
+
+
 def test_conditions_on_the_source(raw: Sender, s3: Any, source: dict[str, str]) -> None:
     bucket = source["Bucket"]
     head = raw.ask("HEAD", f"/s3/{bucket}/source").headers

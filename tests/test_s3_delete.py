@@ -77,6 +77,26 @@ def test_conditions_in_the_document_hold_for_their_own_key_only(s3: Any, bucket:
     assert [found["Key"] for found in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["b", "c"]
 
 
+def test_an_etag_of_what_is_not_there_is_no_such_key(s3: Any, bucket: str) -> None:
+    """As the single DELETE with If-Match has it; without an ETag there is nothing that could differ."""
+    made = s3.put_object(Bucket=bucket, Key="there", Body=b"x")["ETag"]
+    modified = s3.head_object(Bucket=bucket, Key="there")["LastModified"]
+    for etag in ("*", made):
+        with refused("NoSuchKey", 404):
+            s3.delete_object(Bucket=bucket, Key="gone", IfMatch=etag)
+    objects = [
+        {"Key": "gone", "ETag": made},
+        {"Key": "gone", "ETag": "*"},
+        {"Key": "gone", "ETag": made, "Size": 1},
+        {"Key": "gone", "Size": 1},
+        {"Key": "gone", "LastModifiedTime": modified},
+        {"Key": "there", "ETag": "*"},
+    ]
+    answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": objects})
+    assert [(error["Key"], error["Code"]) for error in answer["Errors"]] == [("gone", "NoSuchKey")] * 3
+    assert [found["Key"] for found in answer["Deleted"]] == ["gone", "gone", "there"]
+
+
 def test_a_condition_that_we_do_not_know_deletes_nothing(raw: Sender, s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
     document = b"<Delete><Object><Key>k</Key><IfSomething>1</IfSomething></Object></Delete>"

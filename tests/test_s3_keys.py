@@ -183,6 +183,19 @@ def test_an_object_of_parts_may_have_a_key_that_xml_cannot_carry(s3: Any, bucket
     assert s3.get_object(**named)["Body"].read() == b"part"
 
 
+def test_every_listing_writes_what_xml_cannot_carry_as_aws_does(s3: Any, raw: Sender, bucket: str) -> None:
+    """A reference, which few parsers take: any other character would make another key. Those who care ask for URLs."""
+    key = "a\x01b"
+    s3.put_object(Bucket=bucket, Key=key, Body=b"")
+    s3.create_multipart_upload(Bucket=bucket, Key=key)
+    for listing in ("list-type=2", "prefix=a", "uploads", "list-type=2&prefix=%01&delimiter=x", "uploads&prefix=a%01"):
+        assert b"&#x1;" in raw.ask("GET", f"/s3/{bucket}?{listing}").body, listing
+        answer = raw.ask("GET", f"/s3/{bucket}?{listing}&encoding-type=url")
+        assert b"%01" in answer.body and answer.xml is not None, listing
+    (upload,) = s3.list_multipart_uploads(Bucket=bucket, EncodingType="url")["Uploads"]
+    assert unquote(upload["Key"]) == key
+
+
 def test_a_copy_source_may_be_written_plainly_or_escaped(raw: Sender, s3: Any, bucket: str) -> None:
     key = "dir/ü +%"
     s3.put_object(Bucket=bucket, Key=key, Body=b"source")

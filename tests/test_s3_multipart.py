@@ -93,6 +93,48 @@ def test_completing_again_gives_the_same_answer_until_the_object_changes(s3: Any
     assert read(s3, bucket) == b"other"
 
 
+@pytest.mark.parametrize("checksum_type", ["md5", "none"])
+def test_only_the_same_complete_may_be_asked_again(
+    s3: Any, bucket: str, set_checksum_type: Any, checksum_type: str
+) -> None:
+    set_checksum_type(bucket, checksum_type)
+    upload = Upload(s3, bucket, ChecksumAlgorithm="CRC32", ChecksumType="FULL_OBJECT")
+    upload.put(1, FIVE)
+    upload.put(2, b"end")
+    done = upload.complete(MpuObjectSize=5 * MIB + 3, IfNoneMatch="*")
+    one, two = upload.parts[1], upload.parts[2]
+    for parts in ([one], [two], [one, two, {"PartNumber": 3, "ETag": two["ETag"]}], [one, {**two, "PartNumber": 3}]):
+        with refused("InvalidPart", 400):
+            upload.complete_with(parts)
+    if checksum_type == "md5":
+        with refused("InvalidPart", 400):
+            upload.complete_with([one, {**two, "ETag": one["ETag"]}])
+    for options, code, status in (
+        ({"MpuObjectSize": 1}, "InvalidRequest", 400),
+        ({"ChecksumType": "COMPOSITE"}, "InvalidRequest", 400),
+        ({"ChecksumSHA1": "A" * 27 + "="}, "InvalidRequest", 400),
+        ({"ChecksumCRC32": "AAAAAA=="}, "BadDigest", 400),
+        ({"IfMatch": done["ETag"]}, "PreconditionFailed", 412),  # there was nothing when it was completed
+    ):
+        with refused(code, status):
+            upload.complete(**options)
+    whole = {"ChecksumCRC32": done["ChecksumCRC32"], "ChecksumType": "FULL_OBJECT"}
+    again = upload.complete(MpuObjectSize=5 * MIB + 3, IfNoneMatch="*", **whole)
+    assert (again["ETag"], again["ChecksumCRC32"]) == (done["ETag"], done["ChecksumCRC32"])
+
+
+def test_conditions_of_a_complete_that_is_asked_again_are_those_of_the_first(s3: Any, bucket: str) -> None:
+    """The answer got lost, and what If-Match named is replaced: that is no failure."""
+    before = s3.put_object(Bucket=bucket, Key=KEY, Body=b"before")["ETag"]
+    upload = Upload(s3, bucket)
+    upload.put(1, b"x")
+    first = upload.complete(IfMatch=before)
+    assert upload.complete(IfMatch=before)["ETag"] == first["ETag"]
+    with refused("PreconditionFailed", 412):
+        upload.complete(IfNoneMatch="*")
+    assert read(s3, bucket) == b"x"
+
+
 def test_a_refused_complete_changes_nothing_and_can_be_corrected(s3: Any, raw: Sender, bucket: str) -> None:
     upload = Upload(s3, bucket)
     upload.put(1, b"small")

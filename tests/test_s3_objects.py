@@ -205,11 +205,15 @@ def test_response_headers_can_be_overridden_by_who_signs(request: Any, which: st
     for call in (client.get_object, client.head_object):
         headers = call(Bucket=bucket, Key="k", **parameters)["ResponseMetadata"]["HTTPHeaders"]
         for header, value in OVERRIDES.values():
-            assert headers[header].encode("latin-1").decode() == value
+            assert headers[header] == value  # which boto3 reads as ISO-8859-1
+        with refused("InvalidArgument" if call == client.get_object else "400", 400):
+            call(Bucket=bucket, Key="k", ResponseContentDisposition='attachment; filename="日本.txt"')
     assert client.head_object(Bucket=bucket, Key="k")["ContentType"] == "a/b"
-    url = client.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "k", "ResponseContentType": "c/d"})
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=30) as answer:
-        assert answer.headers["content-type"] == "c/d"
+    for version in ("s3v4", "s3"):
+        signer = request.getfixturevalue(which).boto(config={"signature_version": version})
+        url = signer.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "k", "ResponseContentType": "c/d"})
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=30) as answer:
+            assert answer.headers["content-type"] == "c/d"
 
 
 def test_nobody_else_can_override_response_headers(raw: Sender, s3: Any, bucket: str) -> None:

@@ -12,7 +12,7 @@ from storekit import LARGE, NEW, NONE, SMALL, Commit, Rig, drain, etag_of, match
 from aisobj.errors import BlobMissing, CommitUnknown, StoreFull
 from aisobj.model import Attributes, Bucket, Checksum, Extent, ObjectRecord
 from aisobj.protocol.conditions import WritePrecondition
-from aisobj.storage import multipart
+from aisobj.storage import completing
 from aisobj.storage.bodies import cut
 from aisobj.storage.objects import Found
 
@@ -36,7 +36,7 @@ async def copy(
 
 
 async def multipart_object(rig: Rig, monkeypatch: pytest.MonkeyPatch, key: bytes = b"k") -> ObjectRecord:
-    monkeypatch.setattr(multipart, "MIN_PART_SIZE", 1)
+    monkeypatch.setattr(completing, "MIN_PART_SIZE", 1)
     upload = await rig.upload(key, algorithm="CRC32")
     parts = [await rig.part(key, upload, number, data) for number, data in ((1, A), (2, B))]
     return await rig.complete(key, upload, parts)
@@ -217,7 +217,7 @@ async def test_the_clones_of_a_copy_that_failed_are_removed(rig: Rig) -> None:
 @ensureDeferred
 async def test_a_copy_whose_source_fails_in_its_midst_leaves_no_file(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first part is long enough to have been written when the second is found to be missing."""
-    monkeypatch.setattr(multipart, "MIN_PART_SIZE", 1)
+    monkeypatch.setattr(completing, "MIN_PART_SIZE", 1)
     await rig.bucket()
     target = await rig.bucket("md5", checksum_type="md5")
     upload = await rig.upload(b"k")

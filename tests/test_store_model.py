@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from aisobj.checksums import CHECKSUM_TYPES
 from aisobj.errors import CommitUnknown, S3Error
 from aisobj.model import Attributes, BucketProps, ObjectRecord, Part, Upload
-from aisobj.storage import multipart
+from aisobj.storage import completing
 
 T = TypeVar("T")
 
@@ -330,7 +330,7 @@ class EmbeddedMachine(StoreMachine):
 
 
 def check(machine: type[StoreMachine], examples: int, steps: int) -> None:
-    least, multipart.MIN_PART_SIZE = multipart.MIN_PART_SIZE, 0
+    least, completing.MIN_PART_SIZE = completing.MIN_PART_SIZE, 0
     try:
         run_state_machine_as_test(
             machine,
@@ -342,7 +342,7 @@ def check(machine: type[StoreMachine], examples: int, steps: int) -> None:
             ),
         )
     finally:
-        multipart.MIN_PART_SIZE = least
+        completing.MIN_PART_SIZE = least
 
 
 def test_the_store_in_memory_is_a_dictionary() -> None:

@@ -12,8 +12,8 @@ from storekit import LARGE, NEW, NONE, SMALL, Commit, Rig, all_of, match, refuse
 from aisobj.errors import CommitUnknown, S3Error, StoreFull
 from aisobj.model import ObjectRecord, Part
 from aisobj.protocol.listparams import PartsParams, UploadsParams
-from aisobj.storage import keys, multipart, records
-from aisobj.storage.multipart import Chosen
+from aisobj.storage import completing, keys, records
+from aisobj.storage.completing import Chosen
 
 rig = storekit.rig
 
@@ -22,7 +22,7 @@ A, B, C = b"a" * 300, b"b" * 200, b"c" * 5
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multipart, "MIN_PART_SIZE", 100)
+    monkeypatch.setattr(completing, "MIN_PART_SIZE", 100)
 
 
 def part_numbers(rig: Rig, upload: Any, **params: int) -> list[int]:

@@ -216,7 +216,7 @@ async def test_a_stopped_sweeper_ends_after_its_next_commit(rig: Rig, monkeypatc
 
 async def everything_owned(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, bytes], bytes]:
     """Objects in all the ways that one may own a blob; what each holds."""
-    monkeypatch.setattr("aisobj.storage.multipart.MIN_PART_SIZE", 1)
+    monkeypatch.setattr("aisobj.storage.completing.MIN_PART_SIZE", 1)
     await rig.bucket()
     await rig.bucket("other")
     held: dict[tuple[str, bytes], bytes] = {}

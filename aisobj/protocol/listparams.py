@@ -100,7 +100,8 @@ class BucketsParams:
     prefix: bytes
     max_buckets: int
     after: bytes  #: buckets with a greater name are listed
-    paged: bool  #: whether max-buckets was given: without it AWS lists up to 10,000 at once
+    asked: bool  #: whether there was any parameter: then AWS tells the region of each bucket
+    region: str = ""  #: the only one whose buckets are listed, or ""
 
     @classmethod
     def parse(cls, query: Query) -> Self:
@@ -113,7 +114,8 @@ class BucketsParams:
             prefix=query.get_bytes("prefix") or b"",
             max_buckets=max_buckets,
             after=decode_token(token) if token else b"",
-            paged=bool(query.get("max-buckets")),
+            asked=any(map(query.get, ("max-buckets", "prefix", "continuation-token", "bucket-region"))),
+            region=query.get("bucket-region") or "",
         )
 
 

@@ -96,8 +96,10 @@ _OVERRIDES = {f"response-{name}": name for name in (*_NAMES, "content-type")}
 def response_overrides(query: Query, *, signed: bool = True) -> dict[str, str]:
     """Lower-case header name -> value that a ``response-*`` parameter wants instead of what is stored.
 
-    Empty values override nothing. Raises InvalidArgument for control characters (CR LF would begin a header of the
-    client's choice), InvalidRequest if the request is not ``signed``: AWS does not let strangers choose headers.
+    Empty values override nothing. A value is text, UTF-8 in the query, and sent in ISO-8859-1, as AWS does and HTTP
+    clients read headers. Raises InvalidArgument for what that has not, and for control characters (CR LF would begin a
+    header of the client's choice), InvalidRequest if the request is not ``signed``: AWS does not let strangers choose
+    headers.
     """
     if not query:
         return {}
@@ -111,8 +113,21 @@ def response_overrides(query: Query, *, signed: bool = True) -> dict[str, str]:
                 "InvalidRequest", "Request specific response headers cannot be used for anonymous GET requests."
             )
         if value:
-            overrides[name] = _text(parameter.encode(), value)
+            overrides[name] = _text(parameter.encode(), _as_latin_1(parameter, value))
     return overrides
+
+
+def _as_latin_1(parameter: str, value: bytes) -> bytes:
+    """The same text; the query has made sure that it is UTF-8."""
+    try:
+        return value.decode().encode("latin-1")
+    except UnicodeEncodeError:
+        raise S3Error(
+            "InvalidArgument",
+            "Header value cannot be represented using ISO-8859-1.",
+            ArgumentName=parameter,
+            ArgumentValue=value.decode()[:256],
+        ) from None
 
 
 def _text(name: bytes, value: bytes) -> str:

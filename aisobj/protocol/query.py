@@ -18,10 +18,12 @@ class Query:
     name comes twice the first one counts.
     """
 
-    __slots__ = ("_first", "pairs")
+    __slots__ = ("_first", "pairs", "signed")
 
-    def __init__(self, pairs: tuple[tuple[str, bytes], ...]) -> None:
+    def __init__(self, pairs: tuple[tuple[str, bytes], ...], *, signed: bool = False) -> None:
+        """:param signed: a signature of SigV4 was left out, right or not."""
         self.pairs = pairs
+        self.signed = signed
         self._first = dict(reversed(pairs))
 
     def __bool__(self) -> bool:
@@ -52,6 +54,10 @@ class Query:
             return []
         lower = ((name.lower(), value) for name, value in self.pairs)
         return [(name.encode(), value) for name, value in lower if name.startswith("x-amz-") and name not in _SIGNATURE]
+
+    def hoisted_header(self, name: bytes) -> bytes | None:
+        """The value of one of :meth:`hoisted`, or None."""
+        return next((value for found, value in self.hoisted() if found == name), None)
 
 
 #: What SigV4 itself puts into a query, lower-case ("Authenticating Requests: Using Query Parameters").
@@ -87,6 +93,7 @@ def parse_query(raw: bytes) -> Query:
     if b"%" in raw and _bad_escape(raw):
         raise S3Error("InvalidURI", "The query string has an invalid percent escape.")
     pairs = []
+    signed = False
     try:
         for piece in raw.replace(b"+", b" ").split(b"&"):
             if not piece:
@@ -95,9 +102,10 @@ def parse_query(raw: bytes) -> Query:
             if b"%" in piece:
                 name, value = unquote_to_bytes(name), unquote_to_bytes(value)
             if name in _SIGNATURE_NAMES:
+                signed = signed or name == b"X-Amz-Signature"
                 continue
             value.decode()
             pairs.append((name.decode(), value))
     except UnicodeDecodeError:
         raise S3Error("InvalidURI", "The query string is not valid UTF-8.") from None
-    return Query(tuple(pairs)) if pairs else EMPTY
+    return Query(tuple(pairs), signed=signed) if pairs else EMPTY

@@ -122,8 +122,9 @@ def guard(operation: str) -> Guard:
     return Guard(refused, choices, frozenset((*refused, *(name for name, _ in choices))))
 
 
-#: In a query these do not change what is done. A checksum there is that of the empty body which the SDK saw when it
-#: signed (aws-sdk-js-v3), not of the body that comes.
+#: In a query these may be there. They count as headers (``Call.text_header``, ``Call.object_headers``), but for values
+#: of checksums and the algorithm that an SDK says it used for them: a checksum there is that of the empty body which
+#: the SDK saw when it signed (aws-sdk-js-v3), not of the body that comes.
 _HARMLESS_HOISTED = (
     b"x-amz-checksum-",
     b"x-amz-sdk-checksum-algorithm",

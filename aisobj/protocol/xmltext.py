@@ -2,10 +2,10 @@
 
 An S3 key may hold characters that no XML 1.0 document can (U+0001..U+0008, U+000B, U+000C, U+000E..U+001F, U+FFFE,
 U+FFFF). AWS writes them as character references (``&#x1;``), which strict parsers refuse all the same, and tells
-clients to list with ``encoding-type=url`` ("ListObjectsV2", request parameters). We do as AWS does in listings, where
-a wrong key would lead on to wrong requests, and put U+FFFD where the client knows the key, since it named it, and where
-a text is only for people to read: results of DeleteObjects and multipart uploads, and errors, always parse. (boto3
-takes a result that does not for a broken connection, and repeats the request.)
+clients to list with ``encoding-type=url`` ("ListObjectsV2", request parameters). We do as AWS does in listings, of
+objects and of uploads, where a wrong key would lead on to wrong requests, and put U+FFFD where the client knows the
+key, since it named it, and where a text is only for people to read: results of DeleteObjects and multipart uploads, and
+errors, always parse. (boto3 takes a result that does not for a broken connection, and repeats the request.)
 """
 
 from __future__ import annotations

@@ -72,10 +72,10 @@ def list_buckets(
     """``ListAllMyBucketsResult``.
 
     :param buckets: (name, creation time in ns), one page in order of names.
-    :param region: of every bucket; shown as AWS does, if the request pages (``max-buckets``).
+    :param region: of every bucket; shown as AWS does, if the request has a parameter.
     :param next_after: the last name of a page that is not the last one; it becomes the ``ContinuationToken``.
     """
-    where = f"<BucketRegion>{escape(region)}</BucketRegion>" if region and params.paged else ""
+    where = f"<BucketRegion>{escape(region)}</BucketRegion>" if region and params.asked else ""
     rows = "".join(
         f"<Bucket><Name>{escape(name)}</Name><CreationDate>{iso8601(created)}</CreationDate>{where}</Bucket>"
         for name, created in buckets

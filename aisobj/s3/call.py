@@ -85,8 +85,11 @@ class Call:
         return self.context.store.buckets.get(self.bucket_name)
 
     def text_header(self, name: str) -> str | None:
-        """A request header as text, in the form that ``protocol.conditions`` asks for."""
+        """A request header as text, in the form that ``protocol.conditions`` asks for; also one that was moved into the
+        query when a URL was presigned."""
         value = self.request.header(name.encode("latin-1"))
+        if value is None and self.query is not EMPTY:
+            value = self.query.hoisted_header(name.encode("latin-1"))
         return None if value is None else value.decode("latin-1")
 
     def object_headers(self) -> list[tuple[bytes, bytes]]:

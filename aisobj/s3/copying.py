@@ -26,13 +26,18 @@ T = TypeVar("T")
 
 
 async def copy_object(call: Call) -> None:
-    """CopyObject: the source's own metadata, or with REPLACE the request's."""
+    """CopyObject: the source's own metadata, or with REPLACE the request's.
+
+    What is named in the request is enough of a change for a copy onto itself, also a storage class that is the source's
+    own (AWS, CopyObject; ``aws s3 cp --storage-class``, rclone's ``settier``).
+    """
     target = call.bucket()
     await read_document(call.request, call.auth, 0)
     replaces = _directive(call, "x-amz-metadata-directive")
     _directive(call, "x-amz-tagging-directive")  # there are no tags yet: both directives come to the same
     precondition = WritePrecondition.parse(call.text_header)
     algorithm = checksum_algorithm(call)
+    changes = bool(replaces or algorithm or call.text_header("x-amz-storage-class"))
     new_type, new_headers = parse_object_headers(call.object_headers())
 
     async def copy(source: Found) -> tuple[Found, ObjectRecord]:
@@ -40,7 +45,7 @@ async def copy_object(call: Call) -> None:
             raise S3Error(
                 "InvalidRequest", f"The specified copy source is larger than the maximum allowable size: {MAX_COPY}"
             )
-        if (source.bucket.id, source.key) == (target.id, call.key) and not (replaces or algorithm):
+        if (source.bucket.id, source.key) == (target.id, call.key) and not changes:
             raise S3Error(
                 "InvalidRequest",
                 "This copy request is illegal because it is trying to copy an object to itself without changing the "

@@ -66,7 +66,8 @@ async def delete_objects(call: Call) -> None:
 async def _result(call: Call, bucket: Bucket, wanted: xml.DeleteKey) -> xml.Deleted | xml.DeleteFailed:
     try:
         names.check_key(wanted.key)
-        await _delete(call, bucket, wanted, WritePrecondition.none)
+        # As DeleteObject with If-Match, also in what a key is told that is not there (AWS, "conditional deletes").
+        await _delete(call, bucket, wanted, WritePrecondition(if_match=wanted.etag))
     except (S3Error, StorageError) as error:
         failed = xml.DeleteFailed(wanted.key, as_s3_error(error), wanted.version_id)
         _note(call, wanted, failed.error.code)
@@ -93,9 +94,5 @@ async def _delete(call: Call, bucket: Bucket, wanted: xml.DeleteKey, preconditio
 
 
 def _holds(wanted: xml.DeleteKey, current: ObjectRecord) -> bool:
-    """The conditions inside a DeleteObjects document."""
-    return (
-        wanted.etag in (None, "*", current.etag)
-        and wanted.size in (None, current.size)
-        and wanted.last_modified in (None, current.mtime // 10**9 * 10**9)
-    )
+    """The conditions inside a DeleteObjects document that no header says."""
+    return wanted.size in (None, current.size) and wanted.last_modified in (None, current.mtime // 10**9 * 10**9)

@@ -13,8 +13,8 @@ from aisobj.protocol.metadata import parse_object_headers
 from aisobj.s3.answers import checksum_headers, etag_header, version_header
 from aisobj.s3.call import Call
 from aisobj.s3.copying import MAX_COPY, checksum_algorithm, source_version, with_source
+from aisobj.storage.completing import Chosen, Stated
 from aisobj.storage.interfaces import Owner
-from aisobj.storage.multipart import Chosen
 from aisobj.storage.objects import Found
 from aisobj.web.upload import header_checksum, read_document, receive
 
@@ -129,8 +129,7 @@ async def complete_multipart_upload(call: Call) -> None:
         upload_id,
         chosen,
         WritePrecondition.parse(call.text_header),
-        header_checksum(call.request, composite=True),
-        _declared_size(call),
+        _stated(call),
     )
     scheme = "https" if call.request.secure else "http"
     host = call.text_header("host") or ""
@@ -159,13 +158,15 @@ def _part_checksum(part: xml.CompletePart) -> Checksum | None:
     return None
 
 
-def _declared_size(call: Call) -> int | None:
-    value = call.text_header("x-amz-mp-object-size")
-    if value is None:
-        return None
-    if not (value.isascii() and value.isdigit() and len(value) <= 19):
+def _stated(call: Call) -> Stated:
+    size = call.text_header("x-amz-mp-object-size")
+    if size is not None and not (size.isascii() and size.isdigit() and len(size) <= 19):
         raise S3Error("InvalidArgument", ArgumentName="x-amz-mp-object-size")
-    return int(value)
+    return Stated(
+        header_checksum(call.request, composite=True),
+        call.text_header("x-amz-checksum-type"),
+        None if size is None else int(size),
+    )
 
 
 async def abort_multipart_upload(call: Call) -> None:

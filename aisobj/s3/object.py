@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from aisobj.errors import BlobMissing, S3Error
-from aisobj.model import Attributes, Body, Bucket, ObjectRecord
+from aisobj.model import Attributes, Body, Bucket, ObjectRecord, PartInfo
 from aisobj.protocol.conditions import Outcome, ReadConditions, WritePrecondition, parse_date, parse_range, resolve
 from aisobj.protocol.metadata import parse_object_headers, response_headers, response_overrides
 from aisobj.protocol.operations import Level
@@ -56,8 +56,8 @@ async def _watch(call: Call, running: Deferred[None]) -> None:
 
 def _send(call: Call) -> Deferred[None] | None:
     request, query, store = call.request, call.query, call.context.store
-    # What a HEAD tells is in the record, but for where a part is.
-    with_body = request.method != b"HEAD" or "partNumber" in query
+    # What a HEAD tells is in the record, but for where a part is, and which part a range may be.
+    with_body = request.method != b"HEAD" or "partNumber" in query or request.header(b"range") is not None
     found = store.objects.fetch(call.bucket_name, call.key, with_body)
     record = found.record
     if query is not EMPTY:
@@ -84,7 +84,7 @@ def _is_signed(call: Call) -> bool:
     return (
         not call.auth.principal.anonymous
         or call.request.header(b"authorization") is not None
-        or "X-Amz-Signature" in call.query
+        or call.query.signed
         or "Signature" in call.query
     )
 
@@ -94,18 +94,22 @@ def _select(call: Call, found: Found, headers: Headers) -> tuple[int, int, int]:
     record = found.record
     wanted = call.request.header(b"range")
     part = None if call.query is EMPTY else call.query.get("partNumber")
+    with_checksum = record.checksum is not None and call.text_header("x-amz-checksum-mode") == "ENABLED"
     if part is not None:
         if wanted is not None:
             raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber query parameter.")
         offset, length = _part_range(record, found.body, multipart.part_number(part))
         if record.parts:
             headers.append((b"x-amz-mp-parts-count", b"%d" % record.parts))
-        return _partial(headers, offset, length, record.size)
-    spec = parse_range(wanted.decode("latin-1")) if wanted is not None and _if_range(call, record) else None
-    if spec is None:
-        _add_checksum(call, record, headers)
-        return 200, 0, record.size
-    offset, length = resolve(spec, record.size)
+    else:
+        spec = parse_range(wanted.decode("latin-1")) if wanted is not None and _if_range(call, record) else None
+        if spec is None:
+            if with_checksum:
+                headers += checksum_headers(record.checksum)
+            return 200, 0, record.size
+        offset, length = resolve(spec, record.size)
+    if with_checksum:
+        headers += _part_checksum(record, found.body, offset, length)
     return _partial(headers, offset, length, record.size)
 
 
@@ -124,21 +128,30 @@ def _partial(headers: Headers, offset: int, length: int, size: int) -> tuple[int
     return 200, offset, length
 
 
+def _parts(record: ObjectRecord, body: Body | None) -> list[PartInfo]:
+    """What ``partNumber`` counts: 1..N, whatever numbers they were uploaded with. What one request stored is one."""
+    return body.parts if record.parts and body is not None else [PartInfo(1, record.size, b"", record.checksum)]
+
+
 def _part_range(record: ObjectRecord, body: Body | None, number: int) -> tuple[int, int]:
-    if not record.parts or body is None:
-        if number != 1:
-            raise S3Error("InvalidPartNumber", ActualPartCount="1", PartNumberRequested=str(number))
-        return 0, record.size
-    # AWS counts the parts of a finished object anew: 1..N, whatever numbers they were uploaded with.
-    if number > len(body.parts):
-        raise S3Error("InvalidPartNumber", ActualPartCount=str(record.parts), PartNumberRequested=str(number))
-    return sum(part.size for part in body.parts[: number - 1]), body.parts[number - 1].size
+    parts = _parts(record, body)
+    if number > len(parts):
+        raise S3Error("InvalidPartNumber", ActualPartCount=str(len(parts)), PartNumberRequested=str(number))
+    return sum(part.size for part in parts[: number - 1]), parts[number - 1].size
 
 
-def _add_checksum(call: Call, record: ObjectRecord, headers: Headers) -> None:
-    """The stored checksum, if it was asked for: it is that of the whole object, so not for a range."""
-    if record.checksum is not None and call.request.header(b"x-amz-checksum-mode") == b"ENABLED":
-        headers.extend(checksum_headers(record.checksum))
+def _part_checksum(record: ObjectRecord, body: Body | None, offset: int, length: int) -> Headers:
+    """The checksum of a range that is exactly one part, with the object's own type.
+
+    Source: AWS, "Checking object integrity in Amazon S3": of a single part, by its number or by the bytes that it is.
+    """
+    for part in _parts(record, body):
+        if not offset and part.size == length:
+            return [*checksum_headers(part.checksum)[:1], *checksum_headers(record.checksum)[1:]]
+        offset -= part.size
+        if offset < 0:
+            break
+    return []
 
 
 def put_object(call: Call) -> Coroutine[Deferred[Any], Any, None] | Deferred[None]:

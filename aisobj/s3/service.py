@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from twisted.web.resource import IResource
 
+from aisobj.model import Bucket
 from aisobj.protocol import xml
 from aisobj.protocol.listparams import BucketsParams
 from aisobj.protocol.operations import Level
@@ -15,16 +16,19 @@ from aisobj.web.request import Request
 
 
 def list_buckets(call: Call) -> None:
-    """ListBuckets."""
+    """ListBuckets. All are in one region, so the filter by ``bucket-region`` lets all pass or none."""
     params = BucketsParams.parse(call.query)
-    found = call.store.buckets.list(params.prefix.decode(), params.after.decode(), params.max_buckets + 1)
+    region = call.context.region or DEFAULT_REGION
+    found: list[Bucket] = []
+    if params.region in ("", region):
+        found = call.store.buckets.list(params.prefix.decode(), params.after.decode(), params.max_buckets + 1)
     page = found[: params.max_buckets]
     call.send_xml(
         xml.list_buckets(
             params,
             call.context.owner,
             [(bucket.name, bucket.created) for bucket in page],
-            region=call.context.region or DEFAULT_REGION,
+            region=region,
             next_after=page[-1].name.encode() if len(found) > len(page) else b"",
         )
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -32,6 +33,8 @@ _CHUNKED_MODES = {
     PayloadMode.STREAMING_SIGNED_TRAILER: Mode.SIGNED_TRAILER,
     PayloadMode.STREAMING_UNSIGNED_TRAILER: Mode.UNSIGNED_TRAILER,
 }
+
+_is_number_of_parts = re.compile("[1-9][0-9]{0,4}").fullmatch
 
 Begin = Callable[[int | None, Iterable[str]], BodyWriter]
 
@@ -211,7 +214,7 @@ async def read_document(
 def header_checksum(request: Request, *, composite: bool = False) -> Checksum | None:
     """The one ``x-amz-checksum-*`` header with a value.
 
-    :param composite: whether ``value-N`` may be given (CompleteMultipartUpload).
+    :param composite: whether ``value-N`` may be given (CompleteMultipartUpload); then the checksum has N parts.
     :raises S3Error: InvalidRequest for two of them, an unknown algorithm or a value that is none.
     """
     found: Checksum | None = None
@@ -226,7 +229,7 @@ def header_checksum(request: Request, *, composite: bool = False) -> Checksum | 
                 "InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
             )
         text = value.decode("latin-1")
-        found = _checksum(algorithm, text.partition("-")[0] if composite else text)
+        found = _composite_checksum(algorithm, text) if composite else _checksum(algorithm, text)
     wanted = request.header(b"x-amz-sdk-checksum-algorithm")
     if wanted is not None and wanted.decode("latin-1").upper() not in checksums.AWS_ALGORITHMS:
         raise S3Error("InvalidRequest", "Value for x-amz-sdk-checksum-algorithm header is invalid.")
@@ -249,11 +252,22 @@ def _check_sdk_algorithm(algorithm: str, promises: Promises) -> None:
 _NOT_VALUES = frozenset({b"x-amz-checksum-algorithm", b"x-amz-checksum-mode", b"x-amz-checksum-type"})
 
 
-def _checksum(algorithm: str, text: str) -> Checksum:
+def _checksum(algorithm: str, text: str, parts: int = 0) -> Checksum:
     try:
-        return Checksum(algorithm, checksums.parse_value(algorithm, text))
+        return Checksum(algorithm, checksums.parse_value(algorithm, text), parts)
     except ValueError:
-        raise S3Error("InvalidRequest", f"Value for {checksums.header_name(algorithm)} header is invalid.") from None
+        raise _invalid_checksum(algorithm) from None
+
+
+def _composite_checksum(algorithm: str, text: str) -> Checksum:
+    value, dash, parts = text.partition("-")
+    if dash and not _is_number_of_parts(parts):
+        raise _invalid_checksum(algorithm)
+    return _checksum(algorithm, value, int(parts or 0))
+
+
+def _invalid_checksum(algorithm: str) -> S3Error:
+    return S3Error("InvalidRequest", f"Value for {checksums.header_name(algorithm)} header is invalid.")
 
 
 def _content_md5(value: bytes | None) -> bytes | None:
