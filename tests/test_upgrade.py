@@ -183,6 +183,7 @@ def test_an_index_of_another_lmdb_is_refused_and_untouched(make_server: MakeServ
 
 def test_a_newer_row_and_a_newer_blob_are_refused_by_name_and_stay(make_server: MakeServer, tmp_path: Path) -> None:
     data = unpack(STORED[-1], tmp_path)
+    recover(data / "index")
     environment = open_environment(data / "index", sync=True)
     with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
         (key, row), _ = [item for item in cursor if item[0][17:] == b"Osmall"]
