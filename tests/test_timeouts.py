@@ -10,6 +10,8 @@ import pytest_twisted
 from rawhttp import GET, Client, Server, Sink, answer_failure, code_of, hello, put, serving
 from twisted.web.server import NOT_DONE_YET
 
+from aisobj.web.limits import Limits
+from aisobj.web.pace import ReadingPace
 from aisobj.web.request import Request
 
 
@@ -87,9 +89,10 @@ async def test_a_body_that_nobody_asked_for_does_not_time_out() -> None:
         assert (await client.response())[0] == 200
 
 
-@pytest.mark.parametrize(("rate", "lives"), [(1200, True), (800, False)])
+@pytest.mark.parametrize(("rate", "seconds", "lives"), [(1200, 30, True), (800, 4, False), (1000, 4, False)])
 @pytest_twisted.ensureDeferred
-async def test_a_body_must_keep_up_the_rate_after_its_grace(rate: int, lives: bool) -> None:
+async def test_a_body_must_keep_up_the_rate_after_its_grace(rate: int, seconds: int, lives: bool) -> None:
+    """However near to it: 1,000 bytes a second would have used up their credit of three seconds after two minutes."""
     sink = Sink()
 
     def handler(request: Request) -> int:
@@ -99,7 +102,7 @@ async def test_a_body_must_keep_up_the_rate_after_its_grace(rate: int, lives: bo
     async with serving(handler, body_grace_seconds=3.0) as server:
         client = await server.connect(put(1_000_000))
         await server.until(lambda: bool(server.requests))
-        for second in range(30):
+        for second in range(seconds):
             client.send(b"x" * rate)
             await server.until(
                 lambda second=second: len(sink.data) == rate * (second + 1) or server.requests[0].finished  # type: ignore[misc]
@@ -142,6 +145,31 @@ async def test_a_client_that_reads_a_few_bytes_now_and_then_is_dropped(answers: 
         server.advance(15)  # a little was read at the beginning, and earned it some time
         assert server.site.closed == {"response": 1}
         client.transport.resumeProducing()
+
+
+class Reading:
+    """An output whose client reads so many bytes in each second."""
+
+    sent, pending = 1 << 30, True
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def read_by_client(self) -> int:
+        return self.read
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(0, 55), (500, 55), (1000, 55), (1100, None)])
+def test_a_client_must_read_at_the_rate_over_every_stretch(rate: int, seconds: int | None) -> None:
+    output: Any = Reading()
+    pace = ReadingPace(Limits())
+    ended = None
+    for second in range(1, 1000):
+        output.read += rate
+        if not pace.check(output, 1.0, Limits()):
+            ended = second
+            break
+    assert ended == seconds
 
 
 @pytest_twisted.ensureDeferred
