@@ -18,7 +18,7 @@ BUCKET = [
     "lifecycle", "logging", "metadataAnnotationTable", "metadataConfiguration", "metadataInventoryTable",
     "metadataJournalTable", "metadataTable", "metrics", "notification", "object-lock", "ownershipControls",
     "policy", "policyStatus", "publicAccessBlock", "replication", "requestPayment", "session", "tagging",
-    "versions", "website",
+    "website",
 ]
 OBJECT = [
     "acl", "annotation", "attributes", "encryption", "legal-hold", "renameObject", "restore", "retention",
@@ -31,6 +31,7 @@ UNKNOWN = ["newthing", "new-thing", "NewThing", "n"]
 BUCKET_OURS = {
     "location": "GET",
     "versioning": "GET PUT",
+    "versions": "GET",
     "uploads": "GET",
     "delete": "POST",
     "list-type": "GET",

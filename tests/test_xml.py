@@ -14,8 +14,15 @@ from xmlkit import KEY, NS, SECOND, WHEN, T, list_objects, parsed
 from aisobj.errors import ERRORS, S3Error
 from aisobj.model import BodyKind, Checksum, ObjectRecord, Part, Upload, VersioningStatus
 from aisobj.protocol import xml
-from aisobj.protocol.listing import Page, PartsPage, UploadsPage
-from aisobj.protocol.listparams import BucketsParams, ListParams, PartsParams, UploadsParams, decode_token
+from aisobj.protocol.listing import Page, PartsPage, UploadsPage, finish
+from aisobj.protocol.listparams import (
+    BucketsParams,
+    ListParams,
+    PartsParams,
+    UploadsParams,
+    VersionsParams,
+    decode_token,
+)
 from aisobj.protocol.query import parse_query
 from aisobj.protocol.s3time import http_date, iso8601
 
@@ -225,6 +232,41 @@ def test_without_url_encoding_every_key_that_xml_can_carry_comes_back(keys: list
 def test_a_key_that_xml_cannot_carry_is_written_as_aws_does() -> None:
     page = Page([(b"a\x01b\x1f", record())], [], False, b"")
     assert b"<Key>a&#x1;b&#x1F;</Key>" in list_objects(v2(b""), "b", page, "me")
+
+
+def test_list_object_versions() -> None:
+    params = VersionsParams.parse(
+        parse_query(b"prefix=p%3C&delimiter=/&key-marker=k&version-id-marker=v%3C&max-keys=2")
+    )
+    page = Page([(b"p<1", record(checksum=Checksum("CRC32", bytes(4), 2)))], [b"p</"], True, b"p<1")
+    body = finish(xml.list_object_versions(params, "bck", page, "me", bytes.hex))
+    assert ElementTree.fromstring(body).tag == f"{NS}ListVersionsResult"
+    assert parsed("ListObjectVersions", body) == {
+        "Name": "bck",
+        "Prefix": "p<",
+        "KeyMarker": "k",
+        "VersionIdMarker": "v<",
+        "NextKeyMarker": "p<1",
+        "NextVersionIdMarker": (b"v" * 16).hex(),
+        "MaxKeys": 2,
+        "Delimiter": "/",
+        "IsTruncated": True,
+        "Versions": [
+            {
+                "Key": "p<1",
+                "VersionId": (b"v" * 16).hex(),
+                "IsLatest": True,
+                "LastModified": WHEN,
+                "ETag": '"05967d5390ac53b0"',
+                "ChecksumAlgorithm": ["CRC32"],
+                "ChecksumType": "COMPOSITE",
+                "Size": 12,
+                "StorageClass": "STANDARD",
+                "Owner": ME,
+            }
+        ],
+        "CommonPrefixes": [{"Prefix": "p</"}],
+    }
 
 
 def test_list_multipart_uploads() -> None:

@@ -55,6 +55,25 @@ class ListParams:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionsParams:
+    """ListObjectVersions."""
+
+    keys: ListParams  #: the listing of keys that it comes to where each has one version
+    key_marker: bytes = b""
+    version_id_marker: str = ""  #: as it came: of the key marker there is no other version to go on with
+
+    @classmethod
+    def parse(cls, query: Query) -> Self:
+        """Raises InvalidArgument for a bad max-keys or encoding-type, or a version-id-marker without a key-marker."""
+        key_marker = query.get_bytes("key-marker") or b""
+        version_id = query.get("version-id-marker") or ""
+        if version_id and not key_marker:
+            message = "A version-id marker cannot be specified without a key marker."
+            raise _invalid("version-id-marker", version_id, message)
+        return cls(ListParams(2, *_common(query, "max-keys"), after=key_marker), key_marker, version_id)
+
+
+@dataclass(frozen=True, slots=True)
 class UploadsParams:
     """ListMultipartUploads."""
 

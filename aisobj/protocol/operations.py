@@ -84,6 +84,7 @@ _IMPLEMENTED: Mapping[str, str] = {
     "PutBucketVersioning": "",
     "ListObjects": _LIST,
     "ListObjectsV2": _LIST,
+    "ListObjectVersions": "delimiter encoding-type key-marker max-keys prefix version-id-marker",
     "ListMultipartUploads": "delimiter encoding-type key-marker max-uploads prefix upload-id-marker",
     "DeleteObjects": "",
     "PutObject": "",

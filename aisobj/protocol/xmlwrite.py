@@ -14,7 +14,14 @@ from aisobj.checksums import type_of
 from aisobj.errors import S3Error
 from aisobj.model import Checksum, ListedObject, ObjectRecord, Part, Upload, VersioningStatus
 from aisobj.protocol.listing import Page, PartsPage, Slices, UploadsPage
-from aisobj.protocol.listparams import BucketsParams, ListParams, PartsParams, UploadsParams, encode_token
+from aisobj.protocol.listparams import (
+    BucketsParams,
+    ListParams,
+    PartsParams,
+    UploadsParams,
+    VersionsParams,
+    encode_token,
+)
 from aisobj.protocol.s3time import ISO8601, NANOSECONDS, iso8601
 from aisobj.protocol.xmltext import DECLARATION, NAMESPACE, escape, escape_readable, is_plain, url_encode
 
@@ -155,6 +162,44 @@ def _encode_all(keys: list[bytes], encode: Callable[[bytes], str]) -> list[str]:
     return together.decode("ascii").split("\0") if is_plain(together) else [encode(key) for key in keys]
 
 
+def list_object_versions(
+    params: VersionsParams, bucket: str, page: Page[ListedObject], owner: str, version_id: Callable[[bytes], str]
+) -> Slices[bytes]:
+    """``ListVersionsResult`` of a bucket whose objects have one version each, the latest.
+
+    :param version_id: what is shown of a record's.
+    """
+    listed = params.keys
+    encode = _encoder(listed.url_encoded)
+    following = ""
+    if page.truncated:
+        following = f"<NextKeyMarker>{encode(page.last)}</NextKeyMarker>"
+        if page.items and page.items[-1][0] == page.last:  # a common prefix has no version
+            last = version_id(page.items[-1][1].version_id)
+            following += f"<NextVersionIdMarker>{last}</NextVersionIdMarker>"
+    text = (
+        f'{DECLARATION}<ListVersionsResult xmlns="{NAMESPACE}"><Name>{escape(bucket)}</Name>'
+        f"<Prefix>{encode(listed.prefix)}</Prefix><KeyMarker>{encode(params.key_marker)}</KeyMarker>"
+        f"<VersionIdMarker>{escape(params.version_id_marker)}</VersionIdMarker>{following}"
+        f"<MaxKeys>{listed.max_keys}</MaxKeys>{_delimiter(listed, encode)}"
+        f"<IsTruncated>{_BOOLEAN[page.truncated]}</IsTruncated>"
+    )
+    pieces = [text.encode()]
+    shown_owner = _owner("Owner", owner)
+    for start in range(0, len(page.items), _PIECE):
+        if start:
+            yield
+        rows = [
+            f"<Version><Key>{encode(key)}</Key><VersionId>{version_id(record.version_id)}</VersionId>"
+            f"<IsLatest>true</IsLatest>{_dated_etag(record)}{_listed_checksum(record)}<Size>{record.size}</Size>"
+            f"<StorageClass>STANDARD</StorageClass>{shown_owner}</Version>"
+            for key, record in page.items[start : start + _PIECE]
+        ]
+        pieces.append("".join(rows).encode())
+    pieces.append(f"{_common_prefixes(page.common_prefixes, encode)}</ListVersionsResult>".encode())
+    return b"".join(pieces)
+
+
 def list_multipart_uploads(params: UploadsParams, bucket: str, page: UploadsPage) -> bytes:
     """``ListMultipartUploadsResult``. An upload id is shown as lower-case hex."""
     encode = _encoder(params.url_encoded)
@@ -290,7 +335,7 @@ def _common_prefixes(prefixes: list[bytes], encode: Callable[[bytes], str]) -> s
     return "".join([f"<CommonPrefixes><Prefix>{prefix}</Prefix></CommonPrefixes>" for prefix in shown])
 
 
-def _dated_etag(made: ObjectRecord | Part) -> str:
+def _dated_etag(made: ObjectRecord | ListedObject | Part) -> str:
     return f"<LastModified>{iso8601(made.mtime)}</LastModified><ETag>&quot;{made.etag}&quot;</ETag>"
 
 
@@ -301,6 +346,11 @@ def _checksum(checksum: Checksum | None) -> str:
     count = f"-{checksum.parts}" if checksum.parts else ""
     value = base64.b64encode(checksum.value).decode("ascii")
     return f"<Checksum{checksum.algorithm}>{value}{count}</Checksum{checksum.algorithm}>"
+
+
+def _listed_checksum(record: ListedObject) -> str:
+    given = record.checksum
+    return "" if given is None else _kind_of_checksum(given.algorithm, given.parts > 0)
 
 
 def _upload_checksum(upload: Upload) -> str:

@@ -9,11 +9,12 @@ from aisobj.errors import S3Error
 from aisobj.model import BucketProps, VersioningStatus
 from aisobj.protocol import xml
 from aisobj.protocol.listing import Slices
-from aisobj.protocol.listparams import ListParams, UploadsParams
+from aisobj.protocol.listparams import ListParams, UploadsParams, VersionsParams
 from aisobj.protocol.operations import Level
 from aisobj.s3.call import DEFAULT_REGION, Call, Context, S3Resource
 from aisobj.s3.deleting import delete_objects
 from aisobj.s3.object import ObjectResource
+from aisobj.s3.versions import listed
 from aisobj.web.request import Request
 from aisobj.web.upload import read_document
 
@@ -94,6 +95,20 @@ def _page(call: Call, params: ListParams) -> Slices[bytes]:
     return (yield from xml.list_objects(params, call.bucket_name, page, call.context.owner))
 
 
+async def list_object_versions(call: Call) -> None:
+    """ListObjectVersions: of each object the current version, which is the only one that there is.
+
+    Tools that empty a bucket of its versions (Terraform's ``force_destroy``, boto3's ``object_versions``) ask for it.
+    """
+    call.send_xml(await call.store.turns.run(_versions_page(call, VersionsParams.parse(call.query))))
+
+
+def _versions_page(call: Call, params: VersionsParams) -> Slices[bytes]:
+    bucket = call.bucket()
+    page = yield from call.store.objects.list(call.bucket_name, params.keys)
+    return (yield from xml.list_object_versions(params, bucket.name, page, call.context.owner, listed(bucket)))
+
+
 def list_multipart_uploads(call: Call) -> None:
     """ListMultipartUploads."""
     params = UploadsParams.parse(call.query)
@@ -120,6 +135,7 @@ class BucketResource(S3Resource):
         "PutBucketVersioning": put_bucket_versioning,
         "ListObjects": list_objects,
         "ListObjectsV2": list_objects_v2,
+        "ListObjectVersions": list_object_versions,
         "ListMultipartUploads": list_multipart_uploads,
         "DeleteObjects": delete_objects,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from aisobj.errors import S3Error
 from aisobj.model import Bucket, ObjectRecord, VersioningStatus
@@ -14,6 +15,13 @@ NULL = "null"
 def shown(bucket: Bucket, record: ObjectRecord) -> str:
     """The id that ``x-amz-version-id`` carries, or "" while the bucket's status is not Enabled."""
     return record.version_id.hex() if bucket.props.versioning_status is VersioningStatus.ENABLED else ""
+
+
+def listed(bucket: Bucket) -> Callable[[bytes], str]:
+    """A version's id -> what ListObjectVersions shows of it, which ``?versionId=`` takes (:func:`is_current`)."""
+    if bucket.props.versioning_status is VersioningStatus.ENABLED:
+        return bytes.hex
+    return lambda _: NULL
 
 
 def version_headers(bucket: Bucket, version_id: str | None) -> list[tuple[bytes, bytes]]:
