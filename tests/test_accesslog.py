@@ -13,8 +13,9 @@ import pytest_twisted
 from rawhttp import serving
 from twisted.web.server import NOT_DONE_YET
 
-from aisobj.web.accesslog import AccessLog
+from aisobj.web.accesslog import AccessLog, _plain_target, _target, _wordy_target
 from aisobj.web.logfile import _atomic
+from aisobj.web.redaction import redacted
 from aisobj.web.request import Request
 
 LINE = re.compile(
@@ -66,6 +67,43 @@ async def test_no_credential_gets_into_the_log(tmp_path: Path, name: bytes) -> N
     (line,) = await lines_of(tmp_path, get(b"/k" + query, b"Referer: http://x/" + query, b"Authorization: SECRET"))
     assert "SECRET" not in str(line)
     assert line["request"] == f"GET /k?a=b&{name.decode()}=-&X-Amz-Date=1 HTTP/1.1"
+
+
+_SIGNED = b"&X-Amz-Date=20260101T000000Z&X-Amz-Expires=60&X-Amz-SignedHeaders=content-type%3Bhost"
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        (b"", _SIGNED, b""),  # botocore
+        (b"", _SIGNED + b"&x-id=GetObject", b""),  # Go
+        (
+            b"&X-Amz-Content-Sha256=UNSIGNED-PAYLOAD",
+            b"&X-Amz-Date=1",
+            b"&x-amz-checksum-mode=ENABLED&x-id=GetObject",
+        ),  # JS
+    ],
+    ids=["botocore", "Go", "JavaScript"],
+)
+def test_what_sdks_presign_is_shown_at_once_and_as_if_it_were_looked_at(beside: tuple[bytes, bytes, bytes]) -> None:
+    before, between, after = beside
+
+    def url(secret: bytes) -> bytes:
+        head = b"/s3/b/k?X-Amz-Algorithm=AWS4-HMAC-SHA256" + before + b"&X-Amz-Credential=" + secret
+        return head + between + b"&X-Amz-Signature=" + secret + after
+
+    presigned = url(b"5ecre7%2F1")
+    assert _plain_target(presigned) or _wordy_target(presigned)
+    assert _target(presigned) == redacted(presigned.decode()) == url(b"-").decode()
+
+
+@pytest.mark.parametrize("hidden", [b";", b"?", b"%26", b"&x-id=", b"&x-id=;", b"&X-Amz-Date=1%253B"])
+def test_nothing_hides_beside_what_sdks_presign(hidden: bytes) -> None:
+    for sign in (b"=", b":", b"%3D", b"%253d"):
+        piece = hidden + b"Signature" + sign + b"5ecre7"
+        for before, after in ((piece, b""), (b"", piece)):
+            url = b"/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=a%b%b&X-Amz-Signature=b%b"
+            assert "5ecre7" not in _target(url % (_SIGNED, before, after))
 
 
 @pytest_twisted.ensureDeferred

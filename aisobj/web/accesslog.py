@@ -6,6 +6,7 @@ No byte of a client's can end the line or a field, and no signature or credentia
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from time import gmtime, strftime
 from typing import TYPE_CHECKING, Final
@@ -90,24 +91,36 @@ def _key(key: bytes) -> str:
     return quote_from_bytes(redacted(key.decode("latin-1")).encode("latin-1"))
 
 
-#: A target that needs no thought: nothing but printable ASCII without ``"`` and ``\\``; a path without what may be a
-#: name's value, or may be escaped; no query, or one of a presigned URL as SDKs write it, whose secrets are left out of
-#: the groups.
-_plain_target: Final = re.compile(
-    rb"([!#$&-9;<>@-[\]-~]*+)"
-    rb"(?:(\?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=)[!#-%'-[\]-~]*+"
-    rb"((?:&X-Amz-(?:Date|Expires|SignedHeaders)=[0-9A-Za-z._~;-]*+(?:%3[Bb][0-9A-Za-z._~;-]*+)*+)*+&X-Amz-Signature=)"
-    rb"[!#-%'-[\]-~]*+)?+"
-).fullmatch
+def _targets(names: bytes, around: bool) -> Callable[[bytes], re.Match[bytes] | None]:
+    r"""Matches targets that need no thought: nothing but printable ASCII without ``"`` and ``\``; a path without what
+    may be a name's value, or may be escaped; no query, or one of a presigned URL as SDKs write it, whose secrets are
+    left out of the groups.
+
+    :param names: of the other parameters, whose values are plain.
+    :param around: whether they may stand before the credential and after the signature, too.
+    """
+    value = rb"[0-9A-Za-z._~;-]*+"
+    others = rb"(?:&(?:%b)=%b(?:%%3[Bb]%b)*+)*+" % (names, value, value)
+    beside = others if around else b""
+    return re.compile(
+        rb"([!#$&-9;<>@-[\]-~]*+)"
+        rb"(?:(\?X-Amz-Algorithm=AWS4-HMAC-SHA256%b&X-Amz-Credential=)[!#-%%'-[\]-~]*+"
+        rb"(%b&X-Amz-Signature=)[!#-%%'-[\]-~]*+(%b))?+" % (beside, others, beside)
+    ).fullmatch
+
+
+_plain_target: Final = _targets(rb"X-Amz-(?:Date|Expires|SignedHeaders)", False)
+#: Those of the SDKs for Go and JavaScript: 2 us, where looking at all takes 12.
+_wordy_target: Final = _targets(rb"X-Amz-(?:Date|Expires|SignedHeaders|Content-Sha256)|x-id|x-amz-checksum-mode", True)
 
 
 def _target(uri: bytes) -> str:
     """The request's target for within quotes, without secrets."""
-    match = _plain_target(uri)
+    match = _plain_target(uri) or _wordy_target(uri)
     if match is None:
         return _text(redacted(uri.decode("latin-1")))
-    path, credential, signature = match.groups()
-    return (path if credential is None else b"%b%b-%b-" % (path, credential, signature)).decode("ascii")
+    path, credential, signature, rest = match.groups()
+    return (path if credential is None else b"%b%b-%b-%b" % (path, credential, signature, rest)).decode("ascii")
 
 
 def _text(value: str) -> str:
