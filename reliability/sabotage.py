@@ -109,17 +109,17 @@ def _skip_recovery() -> None:
 
 
 def _forget_log() -> None:
-    from aisobj.storage import index_recovery  # noqa: PLC0415
+    from aisobj.storage import index_log, index_recovery  # noqa: PLC0415
 
     storage: Any = index_recovery
     honest = storage._apply
 
     def apply(environment: Any, records: Any) -> None:
         records = list(records)
-        for log in Path(environment.path()).glob("log.*"):
-            with log.open("r+b", buffering=0) as file:
-                file.write(bytes(8))
-                os.fsync(file.fileno())
+        logs = [index_log.LogFile(path, create=False) for path in Path(environment.path()).glob("log.*")]
+        index_log.clear_logs(logs)
+        for log in logs:
+            log.close()
         time.sleep(0.2)
         honest(environment, records)
 
