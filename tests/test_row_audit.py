@@ -13,7 +13,7 @@ from aisobj.storage.lmdb_env import open_environment, row_prefix
 from aisobj.storage.row_audit import faults_of_rows
 
 BUCKET = bytes(range(16))
-ROWS = {row_prefix(BUCKET) + b"O%04d" % number: records.seal(b"row %d" % number) for number in range(500)}
+ROWS = {row_prefix(BUCKET) + b"X%04d" % number: records.seal(b"row %d" % number) for number in range(500)}
 
 
 @pytest.fixture
@@ -33,18 +33,18 @@ def put(environment: lmdb.Environment, rows: dict[bytes, bytes]) -> None:
 def test_what_was_written_is_sound_and_each_flip_in_a_row_is_found(environment: lmdb.Environment) -> None:
     put(environment, {row_prefix(keys.ROOT) + keys.PURGE + BUCKET: b""})  # which has no checksum
     assert list(faults_of_rows(environment)) == []
-    key, row = row_prefix(BUCKET) + b"O0007", ROWS[row_prefix(BUCKET) + b"O0007"]
+    key, row = row_prefix(BUCKET) + b"X0007", ROWS[row_prefix(BUCKET) + b"X0007"]
     for at in range(len(row)):
         put(environment, {key: row[:at] + bytes([row[at] ^ 1]) + row[at + 1 :]})
         (fault,) = faults_of_rows(environment)
-        assert "(b'O0007')" in fault and BUCKET.hex() in fault
+        assert "(b'X0007')" in fault and BUCKET.hex() in fault
 
 
 @pytest.mark.parametrize(
     ("what", "other", "fault"),
     [
-        (b"O0250", b"O9250", "out of order"),
-        (b"O0250", b"O0001", "out of order"),
+        (b"X0250", b"X9250", "out of order"),
+        (b"X0250", b"X0001", "out of order"),
         (len(ROWS).to_bytes(8, "little"), (len(ROWS) + 2).to_bytes(8, "little"), "2 rows are missing"),
         (len(ROWS).to_bytes(8, "little"), (len(ROWS) - 2).to_bytes(8, "little"), "out of order"),
     ],

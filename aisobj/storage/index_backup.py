@@ -63,8 +63,9 @@ def time_of_backup(path: Path, reader: IndexReader) -> tuple[float, str]:
     if named is not None:
         return named, "by its name"
     row = reader.get(keys.ROOT, [keys.CHECKPOINT])[0]
-    if row is not None:  # a server that runs writes it every minute, and nothing outside can have changed it
-        return id_time(bytes(records.unseal(row))) / 1e9, "by its checkpoint"
+    settled = 0 if row is None else id_time(bytes(records.unseal(row)))
+    if settled:  # a server that runs writes it every minute, and nothing outside can have changed it
+        return settled / 1e9, "by its checkpoint"
     return path.stat().st_mtime, "by its file's time, which a copy may have changed"
 
 
