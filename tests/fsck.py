@@ -13,8 +13,8 @@ from typing import Any
 from aisobj.errors import BlobMissing
 from aisobj.storage import keys
 from aisobj.storage.blob_audit import BlobFiles
+from aisobj.storage.blob_format import BLOCK, VERSION, Footer
 from aisobj.storage.index_reader import IndexReader
-from aisobj.storage.interfaces import Owner
 from aisobj.storage.memory_blobs import MemoryBlobs
 from aisobj.storage.memory_index import MemoryIndex
 from aisobj.storage.store import ObjectStore
@@ -84,14 +84,11 @@ class _MemoryFiles:
     def temporary(self) -> list[str]:
         return []
 
-    def size(self, blob_id: bytes) -> int:
+    def footer(self, blob_id: bytes) -> Footer:
         if blob_id not in self._data:
             raise BlobMissing(blob_id.hex())
-        return len(self._data[blob_id])
-
-    def owner(self, blob_id: bytes) -> Owner:
-        return self._footers.get(blob_id, {})
+        return Footer(VERSION, BLOCK, len(self._data[blob_id]), b"", blob_id, self._footers.get(blob_id, {}))
 
     def read(self, blob_id: bytes) -> Iterator[memoryview]:
-        self.size(blob_id)
+        self.footer(blob_id)
         yield memoryview(self._data[blob_id])

@@ -7,15 +7,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from aisobj.storage.blob_format import MAX_BLOCK, Footer, blob_path
+from aisobj.storage.blob_format import BLOB_NAME, MAX_BLOCK, Footer, blob_path
 from aisobj.storage.blob_reader import open_blob
 from aisobj.storage.files import FileSystem
-from aisobj.storage.interfaces import Owner
 from aisobj.storage.quarantine import Quarantine
 
 _TOP = re.compile(r"[0-9a-f]{5}")
 _LEAF = re.compile(r"[0-9a-f]{2}")
-_BLOB = re.compile(r"[0-9a-f]{32}")
 
 
 class BlobFiles:
@@ -42,7 +40,7 @@ class BlobFiles:
             for leaf in _names(os.path.join(self.root, top), _LEAF):
                 if top + leaf < since[:7]:
                     continue
-                for name in _names(os.path.join(self.root, top, leaf), _BLOB):
+                for name in _names(os.path.join(self.root, top, leaf), BLOB_NAME):
                     if name > since:
                         yield bytes.fromhex(name)
 
@@ -55,14 +53,6 @@ class BlobFiles:
         blob = open_blob(self, blob_id)
         blob.close()
         return blob.footer
-
-    def size(self, blob_id: bytes) -> int:
-        """Bytes of data, as its verified footer says."""
-        return self.footer(blob_id).size
-
-    def owner(self, blob_id: bytes) -> Owner:
-        """What its verified footer says of it."""
-        return self.footer(blob_id).owner
 
     def read(self, blob_id: bytes) -> Iterator[memoryview]:
         """All of its data, verified; a view is valid until the next one. At least one, empty for an empty blob."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from aisobj.errors import StorageError, StoreFull, StoreReadOnly
-from aisobj.storage.blob_format import LEAF, LEAF_NS, TOP, blob_path
+from aisobj.storage.blob_format import BLOB_NAME, LEAF, LEAF_NS, TOP, blob_path
 from aisobj.storage.files import FileSystem
 from aisobj.storage.orphans import ORPHANS, orphans_name
 from aisobj.storage.quarantine import Quarantine
@@ -26,7 +26,6 @@ _KNOWN = 64
 
 _TOP_NAME = re.compile(r"[0-9a-f]{5}")
 _LEAF_NAME = re.compile(r"[0-9a-f]{2}")
-_BLOB_NAME = re.compile(r"[0-9a-f]{32}")
 
 
 def storage_error(error: OSError) -> StorageError:
@@ -237,7 +236,7 @@ class BlobDirectory:
             for leaf in self._names(os.path.join(self.root, top), _LEAF_NAME):
                 if (top, leaf) < (since[TOP], since[LEAF]):
                     continue
-                names = self._names(os.path.join(self.root, top, leaf), _BLOB_NAME)
+                names = self._names(os.path.join(self.root, top, leaf), BLOB_NAME)
                 found += [bytes.fromhex(name) for name in names if name > since]
         found.sort()
         return found

@@ -22,6 +22,7 @@ covers 2^36 ns (69 s) and its parent 2^44 ns (4.9 h): what is newer than an id l
 from __future__ import annotations
 
 import os
+import re
 import struct
 from typing import Any
 
@@ -40,6 +41,8 @@ SUM = 8
 ID = 16
 TRAILER = 32
 
+#: Of a blob's file: its id in hex.
+BLOB_NAME = re.compile(r"[0-9a-f]{32}")
 #: Directory names: characters of the id in hex.
 TOP = slice(0, 5)
 LEAF = slice(5, 7)

@@ -130,14 +130,17 @@ class LogFile:
         return 2 * BLOCK + len(self.meta_pages)
 
     def records(self) -> Iterator[Rows]:
-        """All that were written in full, in order. Raises CorruptData as :meth:`verify`."""
+        """All that were written in full, in order; up to the first that was not, which :meth:`verify` looks at."""
         return map(_decode, self._records())
 
     def verify(self) -> None:
         """:raises CorruptData: behind the end of the records there are more: each was written when the one before it
         was on the disk, so one has been damaged since."""
-        for _ in self._records():
-            pass
+        position, number = self.start, 0
+        for rows in self._records():
+            position += _blocks(_ROWS + len(rows))
+            number += 1
+        self._require_end(position, number)
 
     def _records(self) -> Iterator[bytes]:
         position, number = self.start, 0
@@ -145,7 +148,6 @@ class LogFile:
             yield rows
             position += _blocks(_ROWS + len(rows))
             number += 1
-        self._require_end(position, number)
 
     def _rows_at(self, position: int, number: int) -> bytes | None:
         """What a record holds; None where there is none with this number."""

@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator
 
-from aisobj.storage.blob_format import blob_path
+from aisobj.storage.blob_format import BLOB_NAME, blob_path
 from aisobj.storage.syncing import sync_directory
 
 ORPHANS = "orphans"
@@ -23,7 +23,6 @@ KEPT = 7 * 24 * 3600.0
 
 _FORM = "%Y%m%dT%H%M%SZ"
 _NAME = re.compile(r"\d{8}T\d{6}Z")
-_BLOB = re.compile(r"[0-9a-f]{32}")
 
 
 def orphans_name(time_ns: int) -> str:
@@ -63,7 +62,7 @@ def give_back(root: str) -> int:
 
 def _blobs(root: str) -> Iterator[str]:
     for path in _directories(root):
-        yield from (os.path.join(path, name) for name in sorted(os.listdir(path)) if _BLOB.fullmatch(name))
+        yield from (os.path.join(path, name) for name in sorted(os.listdir(path)) if BLOB_NAME.fullmatch(name))
 
 
 def _directories(root: str) -> Iterator[str]:

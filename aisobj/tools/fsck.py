@@ -20,7 +20,8 @@ from typing import Any, Protocol
 from aisobj.errors import BlobMissing, StorageError
 from aisobj.model import BucketName, Format, Garbage
 from aisobj.storage import keys, records
-from aisobj.storage.interfaces import ISnapshot, Owner
+from aisobj.storage.blob_format import Footer
+from aisobj.storage.interfaces import ISnapshot
 from aisobj.tools.fsck_bucket import BucketCheck
 
 #: Rows of one page.
@@ -48,9 +49,7 @@ class Blobs(Protocol):
 
     def temporary(self) -> list[str]: ...
 
-    def owner(self, blob_id: bytes) -> Owner: ...
-
-    def size(self, blob_id: bytes) -> int: ...
+    def footer(self, blob_id: bytes) -> Footer: ...
 
     def read(self, blob_id: bytes) -> Iterator[memoryview]: ...
 
@@ -59,7 +58,7 @@ class Blobs(Protocol):
 class Report:
     """What was found.
 
-    :ivar faults: a line each. :ivar left_by_crash: what the next start of a server removes, a line each.
+    :ivar faults: a line each. :ivar left_by_crash: what the next start of a server takes away, a line each.
     """
 
     faults: list[str] = field(default_factory=list)
@@ -273,7 +272,7 @@ class Fsck:
                 if partition != keys.ROOT:
                     self._collect_garbage(partition, self.get(keys.ROOT, keys.PURGE + partition) is not None)
             try:
-                self.blobs.size(blob_id)
+                self.blobs.footer(blob_id)
             except BlobMissing:
                 return
             except StorageError:

@@ -23,6 +23,7 @@ from aisobj.model import (
     Upload,
 )
 from aisobj.storage import keys, records
+from aisobj.storage.blob_format import Footer
 from aisobj.storage.bodies import is_of_another
 from aisobj.storage.interfaces import ISnapshot
 
@@ -170,30 +171,26 @@ class BucketCheck:
     def _check_bytes(self, wanted: list[Wanted]) -> None:
         """Of extents: no snapshot is open while the disk is read."""
         for extents, size, kind, value, what in wanted:
-            sound = [self._check_extent(extent) for extent in extents]
-            if len(extents) == 1 and all(sound):
-                self._check_identity(extents[0].blob_id, kind, value, what)
-            if self._fsck.deep and all(sound):
+            footers = [self._check_extent(extent) for extent in extents]
+            sound = [footer for footer in footers if footer is not None]
+            if len(footers) == 1 and sound and is_of_another(sound[0].owner, kind, value):
+                self._fault(f"{extents[0].blob_id.hex()} is another blob than that of {what}")
+            if self._fsck.deep and len(sound) == len(footers):
                 self._check_deep(extents, size, kind, value, what)
 
-    def _check_extent(self, extent: Extent) -> bool:
+    def _check_extent(self, extent: Extent) -> Footer | None:
+        """The footer of its blob, where that can be read and the blob is long enough."""
         name = extent.blob_id.hex()
         try:
-            if self._fsck.blobs.size(extent.blob_id) >= extent.offset + extent.length:
-                return True
+            footer = self._fsck.blobs.footer(extent.blob_id)
+            if footer.size >= extent.offset + extent.length:
+                return footer
             self._fault(f"blob {name} ends before an extent of it")
         except BlobMissing:
             self._fault(f"{name} is lost")
         except StorageError as error:
             self._fault(f"blob {name}: {error}")
-        return False
-
-    def _check_identity(self, blob_id: bytes, kind: str, value: str, what: str) -> None:
-        try:
-            if is_of_another(self._fsck.blobs.owner(blob_id), kind, value):
-                self._fault(f"{blob_id.hex()} is another blob than that of {what}")
-        except StorageError as error:
-            self._fault(f"blob {blob_id.hex()}: {error}")
+        return None
 
     def _check_deep(self, extents: list[Extent], size: int, kind: str, value: str, what: str) -> None:
         digest = checksums.new_digest(kind)
