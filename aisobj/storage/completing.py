@@ -84,9 +84,13 @@ def taken_apart(record: ObjectRecord, body: Body, chosen: Sequence[Chosen]) -> t
     }
 
 
+def _is_composite(upload: Upload) -> bool:
+    return bool(upload.checksum_algorithm) and not upload.checksum_full_object
+
+
 def _check_type(upload: Upload, stated: Stated) -> None:
     """An upload without an algorithm would have a full-object checksum at AWS, so that says nothing wrong of it."""
-    kind = checksums.type_of(bool(upload.checksum_algorithm) and not upload.checksum_full_object)
+    kind = checksums.type_of(_is_composite(upload))
     if stated.checksum_type not in (None, kind):
         raise S3Error(
             "InvalidRequest",
@@ -107,7 +111,7 @@ def _choose(upload: Upload, stored: dict[int, Part], chosen: Sequence[Chosen]) -
 
     Of a composite checksum each part's must be there: whoever composes it anew has to have them.
     """
-    composite = bool(upload.checksum_algorithm) and not upload.checksum_full_object
+    composite = _is_composite(upload)
     used: list[Part] = []
     for want in chosen:
         part = stored.get(want.number)
