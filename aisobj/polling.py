@@ -93,22 +93,22 @@ def _poll(reactor: Any, end: TurnEnd, timeout: float | None) -> None:
         selectable = selectables.get(descriptor)
         if selectable is None:
             continue
+        why = None
         try:
             if event == EPOLLIN:  # mostly; the other case does it too, in three more calls
-                _read(reactor, selectable)
+                why = selectable.doRead()
             else:
                 act(selectable, descriptor, event)
-        except Exception:
+        except BaseException as error:
             _log.failure("an event could not be dealt with")
+            why = error
+        if why:
+            _disconnect(reactor, selectable, why)
     end.make_calls()
 
 
-def _read(reactor: Any, selectable: Any) -> None:
-    """As ``_doReadOrWrite`` where there is only something to read."""
+def _disconnect(reactor: Any, selectable: Any, why: BaseException) -> None:
     try:
-        why = selectable.doRead()
-    except BaseException as error:
-        _log.failure("reading failed")
-        why = error
-    if why:
         reactor._disconnectSelectable(selectable, why, True)
+    except Exception:
+        _log.failure("an end of a connection could not be dealt with")

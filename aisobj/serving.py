@@ -69,6 +69,10 @@ class Serving:
         """How many are open."""
         return len(self._site.connections)
 
+    def flush(self) -> None:
+        """Tell log and metrics of the requests that have ended."""
+        self._site.flush()
+
     async def start(self) -> None:
         """Open the store, let them in. Raises StorageError, OSError."""
         keep_heap()
@@ -94,6 +98,7 @@ class Serving:
         """After ``drain``, and after ``start`` has ended: close the store and give everything back."""
         if self.store is not None:
             await self.store.close()
+        self.flush()
         for log in self._logs:
             log.close()
         self._directory.release()
@@ -105,6 +110,7 @@ class Serving:
 
     def reopen_logs(self) -> None:
         """The files were renamed."""
+        self.flush()
         for log in self._logs:
             try:
                 log.reopen()

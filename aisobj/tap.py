@@ -47,6 +47,7 @@ from aisobj.web.auditlog import AuditLog
 from aisobj.web.auth import Authenticator
 from aisobj.web.health import State
 from aisobj.web.limits import Limits
+from aisobj.web.request import Ended
 from aisobj.web.site import Site
 
 
@@ -196,11 +197,12 @@ def make_root(
 
     counting = metrics(gauges)
     counting.closed = site.closed
-    site.observers.append(
-        lambda request, status, seconds: counting.observe(
-            request.operation, status, seconds, request.body.received, request.bytes_out
-        )
-    )
+
+    def count(ended: Sequence[Ended]) -> None:
+        for request, _, seconds in ended:
+            counting.observe(request.operation, request.status, seconds, request.body.received, request.bytes_out)
+
+    site.observers.append(count)
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     context = Context(store, authenticator, props, in_thread, region)
     site.shortcuts.update(shortcuts(context))

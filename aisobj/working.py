@@ -147,6 +147,8 @@ class Worker(Protocol):
             self.transport.loseConnection()
 
     def _flush(self) -> None:
+        if self._serving is not None:
+            self._serving.flush()
         if self._metrics is not None:
             self._metrics.flush(0 if self._serving is None else self._serving.connections)
 

@@ -130,9 +130,15 @@ class Server:
         self.site.outbox = Outbox(reactor)  # the turns that end are the reactor's, whatever the clock says
         factory = TLSMemoryBIOFactory(tls, False, self.site) if tls else self.site
         self.port = reactor.listenTCP(0, factory, interface="127.0.0.1")
-        self.ended: list[tuple[Request, int, float]] = []
-        self.site.observers.append(lambda request, status, seconds: self.ended.append((request, status, seconds)))
+        self._ended: list[tuple[Request, float, float]] = []
+        self.site.observers.append(self._ended.extend)
         self.clients: list[Client] = []
+
+    @property
+    def ended(self) -> list[tuple[Request, int, float]]:
+        """Requests that have ended, with their status and how many seconds they took."""
+        self.site.flush()
+        return [(request, request.status, seconds) for request, _, seconds in self._ended]
 
     @property
     def requests(self) -> list[Request]:

@@ -30,6 +30,7 @@ async def lines_of(tmp_path: Path, raw: bytes, handler: Any = lambda request: b"
     log = AccessLog(str(tmp_path / "access.log"))
     async with serving(handler, log) as server:
         await server.ask(raw)
+    server.site.flush()
     log.close()
     lines = (tmp_path / "access.log").read_text("ascii").splitlines(keepends=True)
     found = [LINE.fullmatch(line) for line in lines]

@@ -12,6 +12,8 @@ from s3fixtures import fresh_name
 from s3raw import Wire
 from storekit import INLINE, Rig, open_rig
 
+from aisobj.web.request import Ended
+
 OBJECTS: dict[str, dict[str, Any]] = {
     "plain": {"Body": b"0123456789"},
     "a/b~c.d_e-f": {"Body": b"x" * 5000, "ContentType": "text/plain; charset=utf-8"},
@@ -92,8 +94,8 @@ async def test_the_time_of_a_read_is_from_its_head_on(tmp_path: Path, monkeypatc
         await rig.put(b"k", b"body")
         fetch = rig.store.objects.fetch
         with channel(rig) as (made, _, tree):
-            took = list[float]()
-            made.site.observers.append(lambda request, status, seconds: took.append(seconds))
+            ended: list[Ended] = []
+            made.site.observers.append(ended.extend)
 
             def slow(*given: Any) -> Any:
                 made.site.clock.rightNow += 0.25
@@ -101,7 +103,8 @@ async def test_the_time_of_a_read_is_from_its_head_on(tmp_path: Path, monkeypatc
 
             monkeypatch.setattr(rig.store.objects, "fetch", slow)
             made.dataReceived(HEAD)
-            assert (took, tree.asked) == ([0.25], 0)
+            made.site.flush()
+            assert ([seconds for _, _, seconds in ended], tree.asked) == ([0.25], 0)
 
 
 @pytest.mark.parametrize("lines", CLIENTS)
@@ -151,10 +154,11 @@ async def test_a_request_that_is_over_holds_no_body(tmp_path: Path) -> None:
         await rig.bucket()
         await rig.put(b"k", b"x" * INLINE)
         with channel(rig) as (made, _, tree):
-            ended: list[Any] = []
-            made.site.observers.append(lambda request, status, seconds: ended.append(request))
+            ended: list[Ended] = []
+            made.site.observers.append(ended.extend)
             made.dataReceived(HEAD)
+            made.site.flush()
             assert (len(ended), tree.asked) == (1, 0)
         assert [
-            value for value in vars(ended[0]).values() if isinstance(value, memoryview) or value == b"x" * INLINE
+            value for value in vars(ended[0][0]).values() if isinstance(value, memoryview) or value == b"x" * INLINE
         ] == []

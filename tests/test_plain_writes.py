@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred, fail
 from aisobj.errors import CommitUnknown, StoreFull, StoreReadOnly
 from aisobj.model import VersioningStatus
 from aisobj.s3 import plain_writes
+from aisobj.web.request import Ended
 
 SIZES = [0, 1, 5000, 60_000, 64 << 10, (64 << 10) + 1]  # of the last two a read has not all
 
@@ -221,16 +222,19 @@ async def test_how_a_commit_fails(
     async with open_rig("memory", tmp_path) as rig:
         await rig.bucket()
         await rig.put(b"k", b"body")
-        ended: list[tuple[str | None, str | None, int]] = []
+        ended: list[Ended] = []
         with channel(rig) as (made, transport, tree), monkeypatch.context() as patch:
-            made.site.observers.append(lambda r, status, seconds: ended.append((r.operation, r.error_code, status)))
+            made.site.observers.append(ended.extend)
             patch.setattr(rig.index, "commit", lambda *_: fail(error))
             made.dataReceived(data)
             sent = transport.value()
             assert b"<Code>%b</Code>" % code in sent and more in sent and b"<Resource>/s3/bck/k</Resource>" in sent
             assert tree.asked == 0
+            made.site.flush()
         operation = "PutObject" if data is PUT else "DeleteObject"
-        assert ended == [(operation, code.decode(), int(sent.split(b" ")[1]))]
+        assert [(request.operation, request.error_code, request.status) for request, _, _ in ended] == [
+            (operation, code.decode(), int(sent.split(b" ")[1]))
+        ]
         assert bytes(rig.store.objects.fetch("bck", b"k").inline or b"") == b"body"
 
 
@@ -243,13 +247,14 @@ async def test_a_client_that_left_is_not_waited_for(
     async with open_rig("memory", tmp_path) as rig:
         await rig.bucket(versioning_status=status)
         waiting: Deferred[None] = Deferred()
-        ended: list[tuple[int, int]] = []
+        ended: list[Ended] = []
         commit = rig.index.commit
         monkeypatch.setattr(rig.index, "commit", lambda *given: waiting.addCallback(lambda _: commit(*given)))
         with channel(rig) as (made, transport, _):
-            made.site.observers.append(lambda r, status, seconds: ended.append((status, r.body.received)))
+            made.site.observers.append(ended.extend)
             made.dataReceived(PUT)
             assert not transport.value()
-        assert ended == [(499, 5)]
+        made.site.flush()
+        assert [(request.status, request.body.received) for request, _, _ in ended] == [(499, 5)]
         waiting.callback(None)
         assert bytes(rig.store.objects.fetch("bck", b"k").inline or b"") == b"hello"

@@ -72,7 +72,7 @@ _CANONICAL = (
 _BARE_REQUEST = signing.canonical_request(
     b"%b", b"%b", _CANONICAL % (b"%b", b"%b", b"%b", b"host"), (b"host:%b",), b"host", _UNSIGNED_PAYLOAD
 )
-_SHOWN = b"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=-&X-Amz-Date=%b&X-Amz-%b=%b&X-Amz-%b=%b&X-Amz-Signature=-"
+_BEFORE_CREDENTIAL = len("?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=")
 
 _decode = lru_cache(maxsize=256)(signing.decode)  # of users and lists of headers, which come again and again
 
@@ -107,12 +107,10 @@ def verify_plain(
     return verify_claim(request, fields, query, claim, signed, credentials, prefix)
 
 
-def without_secrets(query: PlainQuery) -> bytes:
-    """The query, which :func:`verify_bare` has found right, with ``-`` for the credential and the signature."""
-    _, amz_date, before, signed_headers, after, _ = query
-    if before is None:
-        return _SHOWN % (amz_date, b"SignedHeaders", signed_headers, b"Expires", after)
-    return _SHOWN % (amz_date, b"Expires", before, b"SignedHeaders", signed_headers)
+def without_secrets(uri: bytes, path: bytes, query: PlainQuery) -> bytes:
+    """A target that is the path and a query of :data:`PLAIN_QUERY`, with ``-`` for the credential and the signature."""
+    credential = len(path) + _BEFORE_CREDENTIAL
+    return b"%b-%b-" % (uri[:credential], uri[credential + len(query[0]) : -len(query[-1])])
 
 
 def verify_bare(

@@ -23,4 +23,4 @@ def note_sender(request: PlainRequest, principal: Principal, presigned: PlainQue
         request.header = {b"user-agent": agent}.get
     if presigned is not None and not principal.anonymous:
         request.principal_name = principal.name
-        request.logged_target = (b"%b?%b" % (request.path, without_secrets(presigned))).decode("ascii")
+        request.logged_target = without_secrets(request.uri, request.path, presigned).decode("ascii")

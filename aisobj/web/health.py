@@ -115,6 +115,7 @@ class MetricsResource(_OperatorResource):
 
     def answer(self, request: Request) -> None:
         check_operator(request, self._authenticator)
+        request.site.flush()
         request.respond(200, _METRICS, self._metrics.render())
 
 

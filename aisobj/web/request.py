@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from aisobj.web.channel import Channel
     from aisobj.web.site import Site
 
-__all__ = ["Block", "BlockSource", "BodyConsumer", "Request", "RequestBody"]
+__all__ = ["Block", "BlockSource", "BodyConsumer", "Ended", "Request", "RequestBody"]
 
 #: What the access log says of a request whose client left before it was answered; nginx's number.
 CLIENT_CLOSED: Final = 499
@@ -56,6 +56,10 @@ def new_request_id() -> str:
     return f"{_ID_PREFIX}{next(_id_numbers) & 0xFFFFFFFF:08X}"
 
 
+#: A request that has ended, when (seconds since the epoch), and how many seconds it took.
+Ended = tuple["Request", float, float]
+
+
 class Request:
     """A request whose head has arrived. Its body is read by ``body.deliver`` or ``body.read``, its answer is one
     :meth:`respond`, or :meth:`start_response` and :meth:`send`.
@@ -75,7 +79,7 @@ class Request:
     :ivar operation: and ``bucket``, ``key``, ``principal_name``, ``error_code``: for the access log and the metrics,
         set by whoever knows them.
     :ivar logged_target: ``uri`` as the access log shows it, where whoever made the request knows; without secrets, and
-        fit for a line.
+        fit for a line, as ``key`` is then.
     :ivar bytes_out: of the response's body.
     :ivar denied: it could not prove who sends it, or may not do what it asks for.
     :ivar outcomes: for the audit log, of an operation on several keys: each key that was tried, with the error's code
@@ -292,6 +296,11 @@ class PlainRequest(Request):
     keep_alive = True
     body = NO_BODY
 
+    @property
+    def query(self) -> bytes:  # type: ignore[override]
+        """Only the audit log asks for it."""
+        return self.uri[len(self.path) + 1 :]
+
     def __init__(
         self, channel: Channel, started: float, method: bytes, uri: bytes, path: bytes, bucket: str, key: bytes
     ) -> None:
@@ -299,7 +308,6 @@ class PlainRequest(Request):
         self.method = method
         self.uri = uri
         self.path = path
-        self.query = uri[len(path) + 1 :]
         self.bucket = bucket
         self.key = key
         self.header = _NO_HEADERS.get

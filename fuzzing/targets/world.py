@@ -28,7 +28,7 @@ from aisobj.web.auth import Authenticator
 from aisobj.web.channel import Channel
 from aisobj.web.health import State
 from aisobj.web.limits import Limits
-from aisobj.web.request import PlainRequest, Request
+from aisobj.web.request import Ended, PlainRequest, Request
 from aisobj.web.site import Site
 from fuzzing.target import demand
 from fuzzing.targets.heads import Transport
@@ -87,7 +87,7 @@ class World:
                 now(writer.write(body))
                 written = now(writer.finish({"bucket": name.encode(), "key": key}))
                 now(store.objects.put(name, key, written, attributes, WritePrecondition.none))
-        self._ended: list[Request] = []
+        self._ended: list[Ended] = []
         self._audited: list[bytes] = []
         self.sites = {is_open: self._site(store, is_open, short) for is_open in (False, True)}
         self._first_rows = self.rows()
@@ -102,7 +102,7 @@ class World:
         site.root = RootResource(context, State(), Metrics(Gauges), Gauges)
         if short:
             site.shortcuts.update(shortcuts(context))
-        site.observers.append(lambda request, status, seconds: self._ended.append(request))
+        site.observers.append(self._ended.extend)
         return site
 
     def write(self, line: bytes) -> None:
@@ -111,8 +111,7 @@ class World:
 
     def ask(self, is_open: bool, data: bytes) -> tuple[str, list[str]]:
         """What was sent and logged when ``data`` came on a connection of its own."""
-        self._ended.clear()
-        self._audited.clear()
+        self._forget()
         channel, transport = self.connect(is_open)
         channel.dataReceived(data)
         self.clock.pump([0.0] * 4)  # a listing is made in slices
@@ -128,11 +127,22 @@ class World:
 
     def plain(self) -> int:
         """How many requests have taken the short way since the last :meth:`ask` began, or :meth:`reset`."""
-        return sum(isinstance(request, PlainRequest) for request in self._ended)
+        return sum(isinstance(request, PlainRequest) for request in self._requests())
+
+    def _requests(self) -> list[Request]:
+        """Those that have ended."""
+        for site in self.sites.values():
+            site.flush()
+        return [request for request, _, _ in self._ended]
+
+    def _forget(self) -> None:
+        self._requests()
+        self._ended.clear()
+        self._audited.clear()
 
     def logged(self) -> list[str]:
         """The lines of both logs, without ids, since the last :meth:`ask` or :meth:`reset`."""
-        lines = [_line(request, "now", 0.0) for request in self._ended]
+        lines = [_line(request, "now", 0.0) for request in self._requests()]
         lines += [line.decode("ascii") for line in self._audited]
         return [_without_request_ids("ID", line) for line in lines]
 
@@ -142,8 +152,7 @@ class World:
 
     def reset(self) -> None:
         """Be as it was in the beginning. No connection is open."""
-        self._ended.clear()
-        self._audited.clear()
+        self._forget()
         self.index.reset(self._first_rows)
         self._ids.reset(id_time(self._first_id))
         now(self.blobs.remove(now(self.blobs.newer_than(self._first_id))))
