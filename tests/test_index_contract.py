@@ -124,6 +124,30 @@ async def test_scan_is_in_byte_order_within_prefix_after_and_limit(index: Any) -
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_is_taken_of_a_scan_s_rows(index: Any) -> None:
+    """In order, of the rows that are returned and no others, with what to keep of their keys."""
+    await fill(
+        index, {b"%b%03d" % (kind, number): b"%d" % number for kind in (b"N", b"O", b"P") for number in range(300)}
+    )
+
+    def take(rows: list[tuple[bytes, bytes]], own: slice) -> list[tuple[int, bytes]]:
+        return [(int(value), key[own]) for key, value in rows]
+
+    def refuse(rows: list[tuple[bytes, bytes]], own: slice) -> list[object]:
+        raise ValueError(rows[0][1])
+
+    with snapshot(index) as view:
+        for limit, count in ((1, 1), (20, 20), (1000, 200)):
+            found = view.scan(b"099", b"", limit, b"O", take)
+            assert found == [(number, b"%03d" % number) for number in range(100, 100 + count)]
+        assert view.scan(b"", b"29", 1000, b"O", take) == [(number, b"%d" % number) for number in range(290, 300)]
+        assert view.scan(b"299", b"", 9, b"O", take) == []
+        with pytest.raises(ValueError, match="100"):
+            view.scan(b"099", b"", 9, b"O", refuse)
+        assert view.scan(b"099", b"", 1, b"O") == [(b"100", b"100")]
+
+
+@pytest_twisted.ensureDeferred
 async def test_scan_after_a_key_longer_than_any_row_can_have(index: Any) -> None:
     longest = b"k" * MAX_KEY
     await fill(index, {b"k": b"", longest: b"", b"l": b""})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import storekit
 from pytest_twisted import ensureDeferred
-from storekit import INLINE, LARGE, NONE, SMALL, Rig, drain, etag_of, refused, write
+from storekit import INLINE, LARGE, NONE, SMALL, Rig, drain, etag_of, flipped, refused, write
 from twisted.internet.defer import Deferred
 
 from aisobj.checksums import CHECKSUM_TYPES, new_digest
@@ -323,6 +323,22 @@ async def test_a_page_shows_one_moment(rig: Rig) -> None:
         snapshot.close()
     assert found == [b"Ok0", b"Ok1", b"Ok2", b"Ok3", b"Ok4"]
     assert [key for key, _ in rig.list().items] == [b"k0", b"k1", b"k2", b"k22", b"k4"]
+
+
+@ensureDeferred
+@pytest.mark.parametrize("delimiter", [b"", b"/"])
+async def test_a_row_that_is_corrupt_spoils_its_own_page_only(rig: Rig, delimiter: bytes) -> None:
+    bucket = await rig.bucket()
+    for number in range(5):
+        await rig.put(b"k%d" % number)
+    row = rig.index.get(bucket.id, (b"Ok3",))[0]
+    await rig.index.commit(bucket.id, {}, {b"Ok3": flipped(row)})
+    page = rig.list(max_keys=3, delimiter=delimiter)
+    assert ([key for key, _ in page.items], page.truncated) == ([b"k0", b"k1", b"k2"], True)
+    with pytest.raises(CorruptData):
+        rig.list(max_keys=4, delimiter=delimiter)
+    assert [key for key, _ in rig.list(after=b"k3", delimiter=delimiter).items] == [b"k4"]
+    await rig.index.commit(bucket.id, {}, {b"Ok3": row})
 
 
 @ensureDeferred

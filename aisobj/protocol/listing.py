@@ -30,6 +30,8 @@ _ID = 16  #: bytes of an upload id
 #: Rows read in one go, which take some 0.3 ms: a whole page; looking for the next group is counted as so many rows.
 _SLICE = 1001
 _GROUP = 8
+#: Rows read and decoded in one go: some 0.4 ms.
+_DECODED_SLICE = 500
 
 
 class Scanner(Protocol[V_co]):
@@ -92,6 +94,15 @@ def list_objects(scan: Scanner[V], params: ListParams) -> Slices[Page[V]]:
     )
 
 
+def list_all_objects(read: Scanner[V], scan: Scanner[object], params: ListParams) -> Slices[Page[V]]:
+    """The same, without a delimiter.
+
+    :param read: decodes, which costs less while rows are read than afterwards, and may be refused a row.
+    :param scan: looks whether there are more: a row that is not of this page cannot spoil it.
+    """
+    return _collect_flat(read, scan, params.prefix, params.after[: MAX_KEY + 1], params.max_keys, _DECODED_SLICE)
+
+
 def _past_group(after: bytes, prefix: bytes, delimiter: bytes) -> bytes:
     """Past the group that ``after`` is, or is in; b"" if it is in none."""
     if not delimiter or not after.startswith(prefix):
@@ -104,14 +115,13 @@ def _collect(
     scan: Scanner[V], prefix: bytes, delimiter: bytes, cursor: bytes, max_keys: int, suffix: int
 ) -> Slices[Page[V]]:
     """A page from ``cursor`` on. The last ``suffix`` bytes of each scanned key are not of the S3 key: in no group."""
+    if not delimiter or b"\0" in delimiter:
+        return (yield from _collect_flat(scan, scan, prefix, cursor, max_keys, _SLICE))
     items: list[tuple[bytes, V]] = []
     groups: list[bytes] = []
     last = b""
-    # Keys hold no NUL and are at most MAX_KEY long, so these match none (nor may they match a suffix).
-    if max_keys == 0 or len(prefix) > MAX_KEY or b"\0" in prefix:
+    if not max_keys or _matches_nothing(prefix):
         return Page(items, groups, False, last)
-    if not delimiter or b"\0" in delimiter:
-        return (yield from _collect_flat(scan, prefix, cursor, max_keys))
     batch, work, room = 1, 0, max_keys
     begin, width = len(prefix), len(delimiter)
     while True:
@@ -141,16 +151,25 @@ def _collect(
             yield
 
 
-def _collect_flat(scan: Scanner[V], prefix: bytes, cursor: bytes, max_keys: int) -> Slices[Page[V]]:
+def _matches_nothing(prefix: bytes) -> bool:
+    """Keys hold no NUL and are at most MAX_KEY long (nor may a prefix match a suffix)."""
+    return len(prefix) > MAX_KEY or b"\0" in prefix
+
+
+def _collect_flat(
+    read: Scanner[V], look: Scanner[object], prefix: bytes, cursor: bytes, max_keys: int, most: int
+) -> Slices[Page[V]]:
+    """:param most: rows in one go."""
     items: list[tuple[bytes, V]] = []
-    while rows := scan(cursor, prefix, min(max_keys + 1 - len(items), _SLICE)):
+    if not max_keys or _matches_nothing(prefix):
+        return Page(items, [], False, b"")
+    while rows := read(cursor, prefix, min(max_keys - len(items), most)):
         items += rows
-        if len(items) > max_keys:
-            break
         cursor = rows[-1][0]
+        if len(items) == max_keys:
+            break
         yield
-    truncated = len(items) > max_keys
-    del items[max_keys:]
+    truncated = len(items) == max_keys and bool(look(cursor, prefix, 1))
     return Page(items, [], truncated, items[-1][0] if items else b"")
 
 

@@ -34,19 +34,17 @@ def read_lines(bucket: Bucket, record: ObjectRecord) -> bytes | None:
     content_type = _content_type(record.content_type)
     if record.headers or bucket.props.versioning_status is _ENABLED or content_type is None:
         return None
-    return b'Last-Modified: %b\r\nETag: "%b"\r\nAccept-Ranges: bytes\r\nContent-Type: %b\r\nContent-Length: %d\r\n' % (
-        http_date(record.mtime).encode("ascii"),
-        record.etag.encode("ascii"),
-        content_type,
-        record.size,
-    )
+    return (
+        f'Last-Modified: {http_date(record.mtime)}\r\nETag: "{record.etag}"\r\nAccept-Ranges: bytes\r\n'
+        f"Content-Type: {content_type}\r\nContent-Length: {record.size}\r\n"
+    ).encode("ascii")
 
 
 @lru_cache(maxsize=256)
-def _content_type(stored: str) -> bytes | None:
+def _content_type(stored: str) -> str | None:
     """None for what cannot be a line of its own; nothing of that kind is stored."""
     ((_, value),) = response_headers(stored, {})
-    return value if value.isascii() and value.decode().isprintable() else None
+    return text if value.isascii() and (text := value.decode()).isprintable() else None
 
 
 def write_headers(bucket: Bucket, record: ObjectRecord) -> Headers:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, DeferredLock, fail
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -163,7 +163,7 @@ class Engine:
 
     def check_space(self) -> None:
         """Call before anything is stored. Raises S3Error: SlowDown (no space), ServiceUnavailable (read-only)."""
-        if self.read_only:
+        if self.index.read_only:
             raise S3Error("ServiceUnavailable")
         try:
             self.blobs.check_space()
@@ -200,13 +200,13 @@ class Engine:
 
         While nothing is committed both of its rows are what they were, and are not read again.
         """
-        snapshot: ISnapshot = self.index.snapshot(keys.ROOT)
+        known = self._known_buckets.get(name)
+        snapshot: ISnapshot = self.index.snapshot(keys.ROOT if known is None else known[1].id)
         try:
-            known = self._known_buckets.get(name)
-            if known is not None and known[0] == snapshot.version:
-                bucket = known[1]
-                snapshot.turn_to(bucket.id)
-                return snapshot, bucket
+            if known is not None:
+                if known[0] == snapshot.version:
+                    return snapshot, known[1]
+                snapshot.turn_to(keys.ROOT)
             return snapshot, self._find_bucket(snapshot, name)[0]
         except BaseException:
             snapshot.close()
@@ -329,8 +329,6 @@ class Engine:
 
     def commit_soon(self, changes: Changes, key: bytes, then: Callable[[bool], T | Deferred[T]]) -> Deferred[T]:
         """What ``then`` makes of :meth:`commit_or_find`; no coroutine runs unless something fails."""
-        if self.read_only:
-            return fail(S3Error("ServiceUnavailable"))
         return self._send(changes).addCallbacks(
             _committed, self._commit_failed, callbackArgs=(then,), errbackArgs=(changes, key, then)
         )

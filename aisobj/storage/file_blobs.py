@@ -108,7 +108,7 @@ class FileBlobs(Findings):
             self._measuring = True
             self._jobs.run(directory.measure).addBoth(self._measured)
         # An old answer too, until there is a new one: what is written in the index asks nobody else.
-        if self.free_space() < directory.reserve:
+        if directory.free - directory.in_flight < directory.reserve:
             raise StoreFull(f"{self.free_space()} bytes free, of which {directory.reserve} are kept")
 
     def writer(self, update: Update | None = None) -> FileBlobWriter:

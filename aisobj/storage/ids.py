@@ -33,17 +33,18 @@ class IdMaker:
 
     def time(self, after: int = 0) -> int:
         """Nanoseconds: max(clock, the last one + 1, ``after`` + 1)."""
-        self._last = max(self._now(), self._last + 1, after + 1)
-        return self._last
+        now, least = self._now(), max(self._last, after) + 1
+        self._last = now = least if now < least else now
+        return now
 
     def make(self, after: int = 0) -> bytes:
         """A fresh id, greater than every earlier one and than any id of time ``after``."""
-        if self._used == len(self._random):
-            self._random = os.urandom(8 * _RANDOM_BATCH)
-            self._used = 0
         start = self._used
-        self._used = start + 8
-        return _U64.pack(self.time(after)) + self._random[start : start + 8]
+        if start == len(self._random):
+            self._random = os.urandom(8 * _RANDOM_BATCH)
+            start = 0
+        self._used = end = start + 8
+        return _U64.pack(self.time(after)) + self._random[start:end]
 
 
 def id_time(identifier: bytes) -> int:

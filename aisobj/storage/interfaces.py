@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
@@ -29,8 +29,19 @@ PRESENT: Final = Expect.PRESENT
 Expectations = Mapping[bytes, Expect | bytes]
 
 
+T = TypeVar("T")
+
 #: What a blob says of its owner; values as msgpack has them.
 Owner = Mapping[str, str | bytes | int | Mapping[str, str]]
+
+
+#: Makes something of rows, and of that part of their keys that the slice tells: what stands before it is the engine's.
+Take = Callable[[list[tuple[bytes, bytes]], slice], list[T]]
+
+
+def cut(rows: list[tuple[bytes, bytes]], own: slice) -> list[tuple[bytes, bytes]]:
+    """A :data:`Take`: the rows."""
+    return [(key[own], value) for key, value in rows]
 
 
 class CommitResult(enum.IntEnum):
@@ -55,11 +66,13 @@ class ISnapshot(Interface):
     def get(key: bytes) -> bytes | None:
         """The row's value, or None."""
 
-    def scan(after: bytes, prefix: bytes, limit: int, lead: bytes = b"") -> list[tuple[bytes, bytes]]:
+    def scan(after: bytes, prefix: bytes, limit: int, lead: bytes = b"", take: Take[Any] = cut) -> list[Any]:
         """Rows (key, value) in byte order whose key starts with ``prefix`` and is greater than ``after``.
 
         At most ``limit``; a short page is allowed, an empty one is the end. All this is of the keys that begin with
         ``lead``, and without it: it is not in ``after``, ``prefix`` and the keys returned.
+
+        :param take: makes what is returned of some of them; what it raises is raised.
         """
 
     def close() -> None:

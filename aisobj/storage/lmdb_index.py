@@ -15,7 +15,7 @@ from zope.interface import implementer
 from aisobj.storage.index_client import IIndexReactor, ProcessWriter, StartWriter, ThreadWriter, WriterClient
 from aisobj.storage.index_protocol import MAX_KEY, MAX_PARTITION, prepare_commit
 from aisobj.storage.index_recovery import Migrate, recover
-from aisobj.storage.interfaces import CommitResult, Expectations, IIndex, ISnapshot
+from aisobj.storage.interfaces import CommitResult, Expectations, IIndex, ISnapshot, Take, cut
 from aisobj.storage.lmdb_env import MAP_SIZE, begin_reading, open_environment, row_prefix
 
 _FIRST_BATCH = 16
@@ -43,7 +43,7 @@ class LmdbSnapshot:
     def get(self, key: bytes) -> bytes | None:
         return self._transaction.get(self._prefix + key)
 
-    def scan(self, after: bytes, prefix: bytes, limit: int, lead: bytes = b"") -> list[tuple[bytes, bytes]]:
+    def scan(self, after: bytes, prefix: bytes, limit: int, lead: bytes = b"", take: Take[Any] = cut) -> list[Any]:
         cursor: Any = self._cursor  # a cast of each row is a call for each group
         if cursor is None:
             cursor = self._cursor = self._transaction.cursor()
@@ -51,11 +51,11 @@ class LmdbSnapshot:
         first = before + (after + b"\0" if after >= prefix else prefix)  # first_row, which is called for each group
         if not (cursor.set_range(first) if len(first) <= _LONGEST else self._set_range(cursor, first)):
             return []
-        if limit == 1:  # the next group's first key: what a listing with a delimiter mostly costs
+        if limit == 1 and take is cut:  # the next group's first key: what a listing with a delimiter mostly costs
             row: _Row = cursor.item()
             key, value = row
             return [(key[len(before) :], value)] if key.startswith(before + prefix) else []
-        return _read(cursor, before + prefix, len(before), limit)
+        return _read(cursor, before + prefix, slice(len(before), None), limit, take)
 
     def _set_range(self, cursor: lmdb.Cursor, first: bytes) -> bool:
         """Of a key that is longer than LMDB looks for. Of those that it can hold the shortened one is the only one too
@@ -67,13 +67,12 @@ class LmdbSnapshot:
         self._transaction.abort()
 
 
-def _read(cursor: lmdb.Cursor, within: bytes, cut: int, limit: int) -> list[tuple[bytes, bytes]]:
-    """Rows from where the cursor stands, as long as their keys start with ``within``; ``cut`` bytes of it are left out.
+def _read(cursor: lmdb.Cursor, within: bytes, own: slice, limit: int, take: Take[Any]) -> list[Any]:
+    """Rows from where the cursor stands, as long as their keys start with ``within``.
 
-    No line of Python runs for a row but the cut, so rows are read ahead: more, the more have been right.
+    No line of Python runs for a row but what ``take`` does, so rows are read ahead: more, the more have been right.
     """
-    found: list[tuple[bytes, bytes]] = []
-    own = slice(cut, None)
+    found: list[Any] = []
     following = cast(Iterator[_Row], cursor.iternext())
     batch = _FIRST_BATCH
     while limit > 0:
@@ -82,7 +81,7 @@ def _read(cursor: lmdb.Cursor, within: bytes, cut: int, limit: int) -> list[tupl
         if rows and not rows[-1][0].startswith(within):
             # All up to one are right, and they come first: keys are in order, and none is less than the first of them.
             right = bisect_left(rows, True, key=lambda row: not row[0].startswith(within))
-        found += [(key[own], value) for key, value in (rows if right == len(rows) else rows[:right])]
+        found += take(rows if right == len(rows) else rows[:right], own)
         if right < min(batch, limit):
             break
         limit -= right

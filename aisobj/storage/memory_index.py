@@ -6,13 +6,14 @@ import struct
 from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice, takewhile
+from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from aisobj.errors import StorageError, StoreReadOnly
 from aisobj.storage.index_protocol import Commit, first_row, holds, prepare_commit
-from aisobj.storage.interfaces import CommitResult, Expectations, IIndex, ISnapshot
+from aisobj.storage.interfaces import CommitResult, Expectations, IIndex, ISnapshot, Take, cut
 from aisobj.storage.keys import add_counters
 
 
@@ -55,11 +56,11 @@ class MemorySnapshot:
     def get(self, key: bytes) -> bytes | None:
         return self._rows.by_key.get(key)
 
-    def scan(self, after: bytes, prefix: bytes, limit: int, lead: bytes = b"") -> list[tuple[bytes, bytes]]:
-        order, by_key, cut = self._rows.order, self._rows.by_key, len(lead)
+    def scan(self, after: bytes, prefix: bytes, limit: int, lead: bytes = b"", take: Take[Any] = cut) -> list[Any]:
+        order, by_key = self._rows.order, self._rows.by_key
         start = bisect_left(order, lead + first_row(after, prefix))
         within = takewhile(lambda key: key.startswith(lead + prefix), islice(order, start, start + limit))
-        return [(key[cut:], by_key[key]) for key in within]
+        return take([(key, by_key[key]) for key in within], slice(len(lead), None))
 
     def close(self) -> None:
         if self._open:

@@ -23,7 +23,7 @@ from aisobj.model import (
     PartInfo,
 )
 from aisobj.protocol.conditions import WritePrecondition
-from aisobj.protocol.listing import Page, Slices, list_objects
+from aisobj.protocol.listing import Page, Slices, list_all_objects, list_objects
 from aisobj.protocol.listparams import ListParams
 from aisobj.storage import keys, records
 from aisobj.storage.bodies import (
@@ -46,6 +46,7 @@ from aisobj.storage.interfaces import ISnapshot
 _INLINE, _EXTENTS, _ACTIVE = BodyKind.INLINE, BodyKind.EXTENTS, BucketState.ACTIVE
 
 _NO_ATTRIBUTES = Attributes()
+_decode_listed = partial(records.decode_all, ListedObject)
 
 #: User metadata and headers up to this many bytes stay in the object's record, longer ones in a row of their own.
 SHORT_HEADERS = 160
@@ -161,8 +162,11 @@ class Objects:
         """A page of a listing, from one snapshot. Raises NoSuchBucket."""
         engine = self._engine
         snapshot, _ = engine.open_bucket(name)
+        scan = partial(snapshot.scan, lead=keys.OBJECT)
         try:
-            page = yield from list_objects(partial(snapshot.scan, lead=keys.OBJECT), params)
+            if not params.delimiter:
+                return (yield from list_all_objects(partial(scan, take=_decode_listed), scan, params))
+            page = yield from list_objects(scan, params)
         finally:
             snapshot.close()
         items: list[tuple[bytes, ListedObject]] = []
@@ -383,13 +387,14 @@ class Objects:
             kind, body_id = _EXTENTS, new.owner or engine.ids.make()
         else:
             kind, body_id = (_INLINE, engine.ids.make()) if new.inline else (BodyKind.EMPTY, b"")
+        made = id_time(version)
         headers = attributes.headers
         long_headers = bool(headers) and sum(len(k) + len(v) for k, v in headers.items()) > SHORT_HEADERS
         return ObjectRecord(
             version_id=version,
             counter=1 if current is None else current.counter + 1,
             size=new.size,
-            mtime=id_time(version) if current is None else max(id_time(version), current.mtime),
+            mtime=made if current is None else max(made, current.mtime),
             etag=new.etag(version),
             body_kind=kind,
             body_id=body_id,

@@ -64,7 +64,7 @@ def _line(request: Request, time: str, seconds: float) -> str:
     size = request.bytes_out
     referer, agent = request.header(b"referer"), request.header(b"user-agent")
     return (
-        f"{request.peer} - {_token(request.principal_name)} [{time}] "
+        f"{request.channel.peer} - {_token(request.principal_name)} [{time}] "
         f'"{request.method.decode("latin-1")} {uri} HTTP/{version}" {request.status} {size} '
         f'"{"-" if referer is None else _header(referer)}" "{"-" if agent is None else _header(agent)}" '
         f"operation={request.operation or '-'} bucket={_token(request.bucket)} key={key} "

@@ -47,13 +47,13 @@ _NO_HEADERS: Final[dict[bytes, bytes]] = {}
 _PERCENT: Final = ord("%")  # a number is looked for at once, bytes after a TypeError in Python 3.11
 
 # Unique among workers by the random half, within one by the counter.
-_ID_PREFIX: Final = os.urandom(4).hex().upper()
+_ID: Final = f"{os.urandom(4).hex().upper()}%08X"
 _id_numbers: Final = itertools.count(int.from_bytes(os.urandom(3), "big"))
 
 
 def new_request_id() -> str:
     """16 upper-case hexadecimal digits, of no other request."""
-    return f"{_ID_PREFIX}{next(_id_numbers) & 0xFFFFFFFF:08X}"
+    return _ID % (next(_id_numbers) & 0xFFFFFFFF)
 
 
 #: A request that has ended, when (seconds since the epoch), and how many seconds it took.
@@ -190,17 +190,16 @@ class Request:
             if b"content-length" in [name.lower() for name, _ in headers]:
                 length = None
             body = b""
-        head = self._response_head(status, headers, length)
+        answer = self._response_head(status, headers, length, body)
         self.bytes_out = len(body)
-        self.channel.write_last(b"".join((head, body)))
+        self.channel.write_last(answer)
 
     def respond_lines(self, status: int, lines: bytes, body: bytes | memoryview = b"") -> None:
         """The whole answer, with headers that are lines already, Content-Length among them."""
         if self.gone:
             return
-        head = self._head(status, lines)
         self.bytes_out = len(body)
-        self.channel.write_last(b"".join((head, body)))
+        self.channel.write_last(self._with_head(status, lines, body))
 
     def start_response(self, status: int, headers: Sequence[tuple[bytes, bytes]], content_length: int) -> None:
         """The head of an answer whose body :meth:`send` sends. With no body to send (HEAD, 204, 304, length 0) the
@@ -246,7 +245,14 @@ class Request:
         """Something is wrong after the head was sent: cut the connection, so that nothing passes for complete."""
         self.channel.abort()
 
-    def _response_head(self, status: int, headers: Sequence[tuple[bytes, bytes]], length: int | None) -> bytes:
+    def _response_head(
+        self,
+        status: int,
+        headers: Sequence[tuple[bytes, bytes]],
+        length: int | None,
+        body: bytes | memoryview[int] = b"",
+    ) -> bytes:
+        """With as much of the body as there is."""
         if self.status:
             raise RuntimeError("this request has been answered")
         lines = b"".join([b"%b: %b\r\n" % field for field in headers])
@@ -254,16 +260,23 @@ class Request:
             raise ValueError("a response header holds CR, LF or NUL")
         if length is not None and status not in _BODILESS:
             lines += b"Content-Length: %d\r\n" % length
-        return self._head(status, lines)
+        return self._with_head(status, lines, body)
 
-    def _head(self, status: int, lines: bytes) -> bytes:
+    def _with_head(self, status: int, lines: bytes, body: bytes | memoryview[int]) -> bytes:
         self.status = status
-        return b"%b%bx-amz-request-id: %b\r\n%b%b\r\n" % (
-            _STATUS_LINES[status],
-            self.channel.site.common_headers(),
-            self.request_id.encode("ascii"),
-            lines,
-            self.channel.connection_header(self),
+        channel = self.channel
+        return b"".join(
+            (
+                _STATUS_LINES[status],
+                channel.site.common_headers(),
+                b"x-amz-request-id: ",
+                self.request_id.encode("ascii"),
+                b"\r\n",
+                lines,
+                channel.connection_header(self),
+                b"\r\n",
+                body,
+            )
         )
 
     # For the channel
