@@ -30,6 +30,7 @@ from aisobj.protocol import (
     listing,
     metadata,
     names,
+    plain_signature,
     presigned,
     query,
     sigv4,
@@ -133,6 +134,9 @@ BUGS = (
     ),  # was there
     Bug("plain-read", "another reader", plain_reads, "_match", _looks_past_range),
     Bug("plain-read", "safety", presigned, "is_signed", lambda canonical, claim, signature, key: True),
+    Bug("plain-read", "safety", plain_signature, "is_signed", lambda canonical, claim, signature, key: True),
+    Bug("plain-read", "safety", plain_signature, "_IF_THERE", ()),
+    Bug("plain-read", "another reader", plain_reads, "has_each_once", lambda head, values: True),
     Bug("plain-read", "safety", accesslog, "_target", lambda uri: uri.decode("ascii")),
     Bug("plain-write", "another reader", plain_writes, "_match", _looks_past_if_match),
     Bug(

@@ -8,13 +8,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from s3raw import Answer, Wire
+from server import CREDENTIALS
 from storekit import Rig
 from twisted.internet.task import Clock
 from twisted.web.resource import Resource
 
 from aisobj.model import BucketProps
+from aisobj.protocol.credentials import Credentials
 from aisobj.s3.call import Context
 from aisobj.s3.plain import shortcuts
+from aisobj.signing import EMPTY_SHA256, UNSIGNED_PAYLOAD, sign_headers
 from aisobj.web.auth import Authenticator
 from aisobj.web.site import Site
 from fuzzing.targets.heads import Transport
@@ -27,6 +30,24 @@ CLIENTS = [
     "User-Agent: Go-http-client/1.1\r\nAccept-Encoding: gzip\r\n",
     "Accept: */*\r\nAccept-Encoding: gzip, deflate\r\nUser-Agent: Python/3.11 aiohttp/3.12\r\n",
 ]
+#: As AWS's SDKs write their heads, with what signs them in its place: for Python, Go (1 and 2), JavaScript, and C++.
+SDKS = {
+    "python": "Accept-Encoding: identity\r\nx-amz-checksum-mode: ENABLED\r\n"
+    "User-Agent: Boto3/1.41.5 md/Botocore#1.41.5 ua/2.1 os/linux#6.1 lang/python#3.11.7\r\n"
+    "X-Amz-Date: {date}\r\nX-Amz-Content-SHA256: {payload}\r\nAuthorization: {authorization}\r\n"
+    "amz-sdk-invocation-id: 5f1b0d0c-6a3e-4d0c-9f0e-2b6f8a1f3c11\r\namz-sdk-request: attempt=1\r\n",
+    "go": "User-Agent: aws-sdk-go/1.44.256 (go1.20.4; linux; amd64)\r\nAuthorization: {authorization}\r\n"
+    "X-Amz-Content-Sha256: {payload}\r\nX-Amz-Date: {date}\r\nAccept-Encoding: gzip\r\n",
+    "go 2": "User-Agent: aws-sdk-go-v2/1.30 ua/2.1 os/linux lang/go#1.23\r\nAccept-Encoding: identity\r\n"
+    "Amz-Sdk-Invocation-Id: 0d4b\r\nAmz-Sdk-Request: attempt=1; max=3\r\nAuthorization: {authorization}\r\n"
+    "X-Amz-Checksum-Mode: ENABLED\r\nX-Amz-Content-Sha256: {payload}\r\nX-Amz-Date: {date}\r\n",
+    "javascript": "x-amz-user-agent: aws-sdk-js/3.900.0\r\nuser-agent: aws-sdk-js/3.900.0 ua/2.1 lang/js\r\n"
+    "amz-sdk-invocation-id: 77\r\namz-sdk-request: attempt=1; max=3\r\nx-amz-date: {date}\r\n"
+    "x-amz-content-sha256: {payload}\r\nauthorization: {authorization}\r\nConnection: keep-alive\r\n",
+    "c++": "Accept: */*\r\namz-sdk-invocation-id: 8B-1\r\namz-sdk-request: attempt=1\r\n"
+    "authorization: {authorization}\r\nuser-agent: aws-sdk-cpp/1.11 ua/2.1 lang/c++#C++11\r\n"
+    "x-amz-content-sha256: {payload}\r\nx-amz-date: {date}\r\n",
+}
 #: No client sends it, and the short way does not know it.
 LONG_WAY = "X-Long-Way: 1\r\n"
 
@@ -63,6 +84,35 @@ def told(answer: Answer) -> tuple[int, dict[str, str], bytes]:
     return answer.status, headers, answer.body.replace(answer.headers["x-amz-request-id"].encode(), b"")
 
 
+def signed(
+    method: str, target: str, host: str, lines: str, now: float, leave_out: frozenset[bytes] = frozenset()
+) -> bytes:
+    """The head of a request with the lines of one of :data:`SDKS`.
+
+    :param leave_out: headers that are not signed although they should be.
+    """
+    fields = [
+        (name.lower().encode(), value) for name, _, value in (line.partition(": ") for line in lines.split("\r\n"))
+    ]
+    too = (b"x-amz-checksum-mode", b"x-amz-user-agent", b"amz-sdk-request")
+    to_sign = [(b"host", host.encode()), *((name, value.encode()) for name, value in fields if name in too)]
+    path, _, query = target.partition("?")
+    added = sign_headers(
+        method.encode(),
+        path.encode(),
+        query.encode(),
+        [field for field in to_sign if field[0] not in leave_out],
+        UNSIGNED_PAYLOAD if "Accept: " in lines else EMPTY_SHA256,
+        access_key=CREDENTIALS["alice"][0],
+        secret=CREDENTIALS["alice"][1],
+        region="us-east-1",
+        now=now,
+    )
+    date, payload, authorization = (value.decode() for _, value in added)
+    filled = lines.format(date=date, payload=payload, authorization=authorization)
+    return f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{filled}\r\n".encode()
+
+
 class Nobody(Resource):
     """A tree that is asked."""
 
@@ -74,10 +124,10 @@ class Nobody(Resource):
 
 
 @contextmanager
-def channel(rig: Rig) -> Iterator[tuple[Any, Transport, Nobody]]:
+def channel(rig: Rig, users: Credentials | None = None) -> Iterator[tuple[Any, Transport, Nobody]]:
     tree = Nobody()
     site = Site(tree, Clock())
-    context = Context(rig.store, Authenticator(None, "", lambda: 0.0), BucketProps(), in_thread=None)  # type: ignore[arg-type]
+    context = Context(rig.store, Authenticator(users, "", lambda: 0.0), BucketProps(), in_thread=None)  # type: ignore[arg-type]
     site.shortcuts.update(shortcuts(context))
     made, transport = site.buildProtocol(None), Transport()
     made.makeConnection(transport)  # type: ignore[no-untyped-call]

@@ -21,7 +21,7 @@ from reliability.program import fresh_seed
 SCRIPTS = int(os.environ.get("PLAIN_SCRIPTS", "400"))
 SEED = int(os.environ.get("PLAIN_SEED", "0")) or fresh_seed()
 
-_KEYS = [b"small", b"a/b.c~d", b"many", b"large", b"empty", b"new", b"named"]
+_KEYS = [b"small", b"a/b.c~d", b"many", b"large", b"empty", b"new", b"named", b"summed"]
 _BUCKETS = [b"bck", b"bck", b"versions", b"checked", b"unsummed", b"nobody"]
 #: How a commit ends -> whether it has happened, and what is told.
 _ENDS: dict[str, tuple[bool, Exception | None]] = {

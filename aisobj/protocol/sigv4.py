@@ -52,7 +52,8 @@ class Malformed(NamedTuple):
     date: tuple[str, str]  #: code and text for a date that cannot be read
 
 
-_HEADER = Malformed("AuthorizationHeaderMalformed", "The authorization header is malformed; ", NO_DATE)
+#: What is wrong with a signature in the header.
+HEADER = Malformed("AuthorizationHeaderMalformed", "The authorization header is malformed; ", NO_DATE)
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
@@ -126,7 +127,7 @@ def verify_header(
     amz_date = fields.get(b"x-amz-date")
     if amz_date is None:
         amz_date = _date_header(fields)
-    claim = read_claim(credential, amz_date, signed_headers, region, _HEADER)
+    claim = read_claim(credential, amz_date, signed_headers, region, HEADER)
     check_skew(claim.seconds, amz_date, now)
     payload = fields.get(SHA256_HEADER)
     if payload is None:
@@ -256,14 +257,14 @@ def _date_header(fields: Mapping[bytes, bytes]) -> bytes:
 
 
 #: As SDKs write it.
-_plain_authorization = re.compile(
+plain_authorization = re.compile(
     rb"AWS4-HMAC-SHA256 Credential=([^\s,=]++), ?SignedHeaders=([^\s,=]++), ?Signature=([^\s,=]++)"
 ).fullmatch
 
 
 def _split_authorization(value: bytes) -> tuple[bytes, bytes, bytes]:
     """Credential, SignedHeaders, Signature."""
-    match = _plain_authorization(value)
+    match = plain_authorization(value)
     if match is not None:
         credential, signed_headers, signature = match.groups()
         return credential, signed_headers, signature
@@ -316,4 +317,4 @@ def _format_amz_date(seconds: int) -> bytes:
 
 
 def _malformed_header(problem: str) -> NoReturn:
-    raise S3Error(_HEADER.code, _HEADER.prefix + problem)
+    raise S3Error(HEADER.code, HEADER.prefix + problem)

@@ -27,7 +27,7 @@ def read_headers(bucket: Bucket, record: ObjectRecord) -> Headers:
     return headers
 
 
-def read_lines(bucket: Bucket, record: ObjectRecord) -> bytes | None:
+def read_lines(bucket: Bucket, record: ObjectRecord, with_checksum: bool) -> bytes | None:
     """What an answer with a whole object carries, Content-Length too, as lines; None for an object that has headers of
     its own, or a version to show. (Measured: a third of what the list takes, until it is lines.)
     """
@@ -36,7 +36,8 @@ def read_lines(bucket: Bucket, record: ObjectRecord) -> bytes | None:
         return None
     return (
         f'Last-Modified: {http_date(record.mtime)}\r\nETag: "{record.etag}"\r\nAccept-Ranges: bytes\r\n'
-        f"Content-Type: {content_type}\r\nContent-Length: {record.size}\r\n"
+        f"Content-Type: {content_type}\r\n{_checksum_lines(record.checksum) if with_checksum else ''}"
+        f"Content-Length: {record.size}\r\n"
     ).encode("ascii")
 
 
@@ -69,6 +70,10 @@ def version_header(bucket: Bucket, record: ObjectRecord) -> Headers:
     """``x-amz-version-id``, while the bucket's status is Enabled."""
     version = shown(bucket, record)
     return [(b"x-amz-version-id", version.encode("ascii"))] if version else []
+
+
+def _checksum_lines(checksum: Checksum | None) -> str:
+    return b"".join([b"%b: %b\r\n" % header for header in checksum_headers(checksum)]).decode("ascii")
 
 
 def checksum_headers(checksum: Checksum | None) -> Headers:

@@ -4,23 +4,47 @@ from __future__ import annotations
 
 from aisobj.model import Principal
 from aisobj.protocol import names
-from aisobj.protocol.presigned import PLAIN_QUERY, PlainQuery, without_secrets
+from aisobj.protocol.plain_signature import HEADERS
+from aisobj.protocol.presigned import PLAIN_QUERY
 from aisobj.web.request import PlainRequest
 
-#: A target: all of it, path, bucket, key, and the groups of :data:`PlainQuery`. The path is the canonical one: nothing
-#: in it is escaped.
-TARGET = rb"((/s3/([a-z0-9.-]{3,63}+)/([A-Za-z0-9_.~/-]{1,%d}+))(?:\?%b)?+)" % (names.MAX_KEY_BYTES, PLAIN_QUERY)
+#: A path, which is the canonical one (nothing in it is escaped), and in it bucket and key.
+PATH = rb"(/s3/([a-z0-9.-]{3,63}+)/([A-Za-z0-9_.~/-]{1,%d}+))" % names.MAX_KEY_BYTES
+#: A target: all of it, path, bucket, key, and the groups of ``presigned.PlainQuery``.
+TARGET = rb"(%b(?:\?%b)?+)" % (PATH, PLAIN_QUERY)
 #: Headers, whose names are as clients write them. Host is a group, and so is User-Agent.
 HOST = rb"Host: ([A-Za-z0-9.-]++(?::[0-9]{1,5}+)?+)\r\n"
 ACCEPT = rb"(?:Accept(?:-Encoding|-Language)?+: [!-~](?:[ -~]*[!-~])?\r\n){0,3}+"
 AGENT = rb"(?:User-Agent: ([!-~](?:[ -~]*[!-~])?)\r\n)?+"
 KEEP_ALIVE = rb"(?:Connection: [Kk]eep-[Aa]live\r\n)?+"
 
+#: A target: all of it, path, bucket, key, and the query, which only says again what the method says (AWS's SDKs for Go
+#: and JavaScript).
+SDK_TARGET = rb"(%b(?:\?(x-id=(?:GetObject|HeadObject)))?+)" % PATH
 
-def note_sender(request: PlainRequest, principal: Principal, presigned: PlainQuery | None, agent: bytes | None) -> None:
-    """For log and metrics."""
+
+def _spelled(name: bytes) -> bytes:
+    """A header's name as SDKs write it: the words of it in lower case, or with a capital, and SHA."""
+    words = [b"[%b%b]%b" % (word[:1].upper(), word[:1], word[1:]) for word in name.split(b"-")]
+    return b"-".join(words).replace(b"[Ss]ha256", b"(?:[Ss]ha|SHA)256")
+
+
+#: Those of :data:`HEADERS`, in any order, a group for each; of one that comes twice the last (:func:`has_each_once`).
+SDK_HEADERS = rb"(?:%b)*" % b"|".join(rb"%b: (%b)\r\n" % (_spelled(name), value) for name, value in HEADERS.items())
+
+
+def has_each_once(head: bytes, values: list[bytes | None]) -> bool:
+    """Whether no header of a head came twice of which :data:`SDK_HEADERS` has found the ``values``."""
+    return head.count(b"\r\n") - 2 == len(values) - values.count(None)
+
+
+def note_sender(request: PlainRequest, principal: Principal, target: bytes | None, agent: bytes | None) -> None:
+    """For log and metrics.
+
+    :param target: that was signed, without secrets.
+    """
     if agent is not None:
         request.header = {b"user-agent": agent}.get
-    if presigned is not None and not principal.anonymous:
+    if target is not None and not principal.anonymous:
         request.principal_name = principal.name
-        request.logged_target = without_secrets(request.uri, request.path, presigned).decode("ascii")
+        request.logged_target = target.decode("ascii")

@@ -5,18 +5,32 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from aisobj.protocol.presigned import PlainQuery
+from aisobj.protocol.plain_signature import AGENT as AGENT_PLACE
+from aisobj.protocol.plain_signature import CHECKSUM_MODE
+from aisobj.protocol.presigned import PlainQuery, without_secrets
 from aisobj.s3.answers import read_lines
 from aisobj.s3.call import Context
-from aisobj.s3.plain_head import ACCEPT, AGENT, HOST, KEEP_ALIVE, TARGET, note_sender
+from aisobj.s3.plain_head import (
+    ACCEPT,
+    AGENT,
+    HOST,
+    KEEP_ALIVE,
+    SDK_HEADERS,
+    SDK_TARGET,
+    TARGET,
+    has_each_once,
+    note_sender,
+)
 from aisobj.web.request import PlainRequest
 
 if TYPE_CHECKING:
+    from aisobj.model import Principal
     from aisobj.web.channel import Channel
 
 _match = re.compile(
     rb"(GET|HEAD) " + TARGET + rb" HTTP/1\.1\r\n" + HOST + ACCEPT + AGENT + ACCEPT + KEEP_ALIVE + rb"\r\n"
 ).fullmatch
+_match_signed = re.compile(rb"(GET|HEAD) " + SDK_TARGET + rb" HTTP/1\.1\r\n" + SDK_HEADERS + rb"\r\n").fullmatch
 
 
 class PlainReads:
@@ -30,29 +44,51 @@ class PlainReads:
         self._authenticator = context.authenticator
 
     def __call__(self, channel: Channel, head: bytes) -> bool:
-        match = _match(head) if len(head) <= channel.site.limits.head_bytes else None
-        if match is None:
+        if len(head) > channel.site.limits.head_bytes:
             return False
         started = channel.site.now()
-        method, uri, path, raw_bucket, key, *query, host, agent = match.groups()
-        bucket = raw_bucket.decode("ascii")
         try:
-            presigned: PlainQuery | None = query if query[0] is not None else None  # type: ignore[assignment]
-            principal = self._authenticator.authenticate_bare(method, path, host, presigned)
+            match = _match(head)
+            if match is not None:
+                method, uri, path, raw_bucket, key, *query, host, agent = match.groups()
+                presigned: PlainQuery | None = query if query[0] is not None else None  # type: ignore[assignment]
+                principal = self._authenticator.authenticate_bare(method, path, host, presigned)
+                target = None if presigned is None else without_secrets(uri, path, presigned)
+                with_checksum = False
+            else:
+                signed = self._read_signed(head)
+                if signed is None:
+                    return False
+                (method, uri, path, raw_bucket, key), principal, agent, with_checksum = signed
+                target = uri
             if principal is None:
                 return False
+            bucket = raw_bucket.decode("ascii")
             found = self._objects.fetch(bucket, key, method == b"GET")
             if found.bucket.props.validate_warm_get:
                 self._objects.check_inline(found)
         except Exception:  # the tree meets it too, and tells
             return False
-        lines = read_lines(found.bucket, found.record)
+        lines = read_lines(found.bucket, found.record, with_checksum)
         content: bytes | memoryview | None = found.inline if method == b"GET" else b""
         if lines is None or content is None:
             return False
         request = PlainRequest(channel, started, method, uri, path, bucket, key)
         request.operation = "GetObject" if method == b"GET" else "HeadObject"
-        note_sender(request, principal, presigned, agent)
+        note_sender(request, principal, target, agent)
         channel.begin(request)
         request.respond_lines(200, lines, content)
         return True
+
+    def _read_signed(self, head: bytes) -> tuple[list[bytes], Principal | None, bytes | None, bool] | None:
+        """One as SDKs send it, with a signature in ``Authorization`` (an open server looks at none): method, target,
+        path, bucket and key; who asks; with what; and whether a checksum is asked for. Raises what the tree is to tell.
+        """
+        match = _match_signed(head)
+        if match is None:
+            return None
+        method, uri, path, bucket, key, query, *values = match.groups()
+        if not has_each_once(head, values):
+            return None
+        principal = self._authenticator.authenticate_plain(method, path, query or b"", values)
+        return [method, uri, path, bucket, key], principal, values[AGENT_PLACE], values[CHECKSUM_MODE] is not None

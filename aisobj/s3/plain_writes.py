@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
-from aisobj.protocol.presigned import PlainQuery
+from aisobj.protocol.presigned import PlainQuery, without_secrets
 from aisobj.s3.answers import write_lines
 from aisobj.s3.call import Context, S3Resource
 from aisobj.s3.plain_head import ACCEPT, AGENT, HOST, KEEP_ALIVE, TARGET, note_sender
@@ -62,7 +62,8 @@ class PlainWrites:
             if principal is None:
                 return False
             request = PlainRequest(channel, started, method, uri, path, bucket, key)
-            note_sender(request, principal, presigned, agent)
+            target = None if presigned is None else without_secrets(uri, path, presigned)
+            note_sender(request, principal, target, agent)
             writing: Deferred[Any] | None
             if method == b"PUT":
                 request.operation = "PutObject"

@@ -1,7 +1,8 @@
 r"""Plain requests, which have a short way past the resource tree: it must do and give what the tree does.
 
 An input is ``how METHOD PATH``, then lines of a head; of a write then an empty line and a body. ``how`` is a byte:
-whether the server is open, whether and how the URL is presigned, and whether a byte of the head is changed afterwards.
+whether the server is open, whether and how the URL is presigned or the head signed, and whether a byte of the head is
+changed afterwards.
 Where a line of a write ends with ``=``, the length of the body stands there.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 
 from fuzzing.target import Label, Target, chance, same, words
-from fuzzing.targets.world import HOST, presigned, worlds
+from fuzzing.targets.world import HOST, presigned, signed_lines, worlds
 
 _READ = re.compile(rb"(.)(GET|HEAD) (/[!-~]*)\Z", re.DOTALL).match
 _WRITE = re.compile(rb"(.)(PUT|DELETE) (/[!-~]*)\Z", re.DOTALL).match
@@ -47,6 +48,7 @@ def check_write(data: bytes) -> Label:
 def _head(data: bytes, match: re.Match[bytes], lines: list[bytes]) -> bytes:
     how, method, target = match[1][0], match[2], match[3]
     target = presigned(method, target, how)
+    lines = signed_lines(method, target, how, lines)
     head = b"\r\n".join([b"%b %b HTTP/1.1" % (method, target), b"Host: " + HOST, *lines, b"", b""])
     if how & 64:
         at = chance(data, len(head), 1)
@@ -63,8 +65,8 @@ def _compare(how: int, data: bytes) -> Label:
 
 
 _COMMON = r"""
-    /s3/bck/small /s3/bck/a/b.c~d /s3/bck/empty /s3/bck/named /s3/bck/many /s3/bck/large /s3/versions/small
-    /s3/checked/small /s3/unsummed/small /s3/nobody/small /s3/bck/nothing /s3/bck/ /s3/bck //
+    /s3/bck/small /s3/bck/a/b.c~d /s3/bck/empty /s3/bck/named /s3/bck/summed /s3/bck/many /s3/bck/large
+    /s3/versions/small /s3/checked/small /s3/unsummed/small /s3/nobody/small /s3/bck/nothing /s3/bck/ /s3/bck //
     \nAccept:\x20*/* \nAccept-Encoding:\x20gzip \nUser-Agent:\x20Go-http-client/1.1 \nConnection:\x20keep-alive
     \nConnection:\x20close \nIf-None-Match:\x20* \nHost:\x20x \nContent-Length:\x200
     \nx-amz-security-token:\x20a \nx-amz-meta-a:\x20b ?versionId=null ?partNumber=1 %2F %41 + . .. ~
@@ -78,7 +80,8 @@ TARGETS = [
         "the short way for small objects sends, byte for byte, and logs what the resource tree does",
         words(
             r"GET\x20/s3/bck/small HEAD\x20/s3/bck/small \nRange:\x20bytes=0-1 &response-content-type=a/b "
-            r"\nx-amz-checksum-mode:\x20ENABLED" + _COMMON
+            r"\nx-amz-checksum-mode:\x20ENABLED ?x-id=GetObject \namz-sdk-request:\x20attempt=1 "
+            r"\nx-amz-user-agent:\x20aws-sdk-js \nX-Amz-Date:\x2020130524T000000Z" + _COMMON
         ),
     ),
     Target(

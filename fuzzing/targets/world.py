@@ -13,7 +13,7 @@ from twisted.web.resource import Resource
 
 from aisobj import signing
 from aisobj.metrics import Gauges, Metrics
-from aisobj.model import Attributes, BucketProps, VersioningStatus
+from aisobj.model import Attributes, BucketProps, Checksum, VersioningStatus
 from aisobj.protocol.conditions import WritePrecondition
 from aisobj.root import RootResource
 from aisobj.s3.call import Context
@@ -32,7 +32,7 @@ from aisobj.web.request import Ended, PlainRequest, Request
 from aisobj.web.site import Site
 from fuzzing.target import demand
 from fuzzing.targets.heads import Transport
-from fuzzing.targets.signatures import ACCESS_KEY, NOW, USERS, signature_of
+from fuzzing.targets.signatures import ACCESS_KEY, NOW, SECRET, USERS, signature_of
 
 HOST = b"127.0.0.1:8080"
 _INLINE = 64
@@ -43,6 +43,7 @@ _OBJECTS = {
     b"named": (b"x", Attributes("image/png", {"cache-control": "no-store", "x-amz-meta-a": "b"})),
     b"many": (b"x", Attributes("", {f"x-amz-meta-{number}": "v" * 40 for number in range(9)})),
     b"large": (b"0123456789" * 20, Attributes()),
+    b"summed": (b"hello", Attributes("text/plain", checksum=Checksum("CRC32", b"\x36\x10\xa6\x86"))),
 }
 _BUCKETS = {
     "bck": BucketProps(),
@@ -162,6 +163,24 @@ class World:
 def worlds() -> tuple[World, World]:
     """With the short way and without."""
     return World(True), World(False)
+
+
+def signed_lines(method: bytes, target: bytes, how: int, lines: list[bytes]) -> list[bytes]:
+    """The head's lines as some byte ``how`` wants them: as they are, or with a right signature (of every ``x-amz-*``,
+    of all that there is, or of too little), with names as botocore writes them or in lower case."""
+    if how & 4 or not how & 8:
+        return lines
+    path, _, query = target.partition(b"?")
+    fields = [(name.lower(), value.strip()) for name, colon, value in (line.partition(b":") for line in lines) if colon]
+    to_sign = [(b"host", HOST)]
+    if how & (16 | 128) != 16 | 128:
+        to_sign += [field for field in fields if how & 16 or field[0].startswith(b"x-amz-")]
+    payload = signing.UNSIGNED_PAYLOAD if how & 32 else signing.EMPTY_SHA256
+    added = signing.sign_headers(
+        method, path, query, to_sign, payload, access_key=ACCESS_KEY, secret=SECRET, region="us-east-1", now=NOW
+    )
+    spelled = [(name if how & 128 else name.title().replace(b"Sha", b"SHA"), value) for name, value in added]
+    return [*lines, *(b"%b: %b" % field for field in spelled)]
 
 
 def now(running: Any) -> Any:
