@@ -28,10 +28,10 @@ MAX_SIGNING_KEYS = 1024
 #: UriEncode's output: unreserved characters, and the upper-case escapes of all others. Possessive quantifiers, so that
 #: a refusal takes time in proportion to the length.
 _ESCAPE = rb"%(?:[01][0-9A-F]|2[0-9A-CF]|3[A-F]|40|5[B-E]|60|7[BCDF]|[89A-F][0-9A-F])"
-_TOKEN = rb"[A-Za-z0-9\-._~]*+(?:" + _ESCAPE + rb"[A-Za-z0-9\-._~]*+)*+"
-_is_canonical_path = re.compile(rb"[A-Za-z0-9\-._~/]*+(?:" + _ESCAPE + rb"[A-Za-z0-9\-._~/]*+)*+").fullmatch
-_PARAMETER = _TOKEN + rb"(?:=" + _TOKEN + rb")?+"
-_is_canonical_query = re.compile(_PARAMETER + rb"(?:&" + _PARAMETER + rb")*+").fullmatch
+_TOKEN = rb"[A-Za-z0-9\-._~]*+(?>(?:" + _ESCAPE + rb"[A-Za-z0-9\-._~]*+)*)"
+_is_canonical_path = re.compile(rb"[A-Za-z0-9\-._~/]*+(?>(?:" + _ESCAPE + rb"[A-Za-z0-9\-._~/]*+)*)").fullmatch
+_PARAMETER = _TOKEN + rb"(?>(?:=" + _TOKEN + rb")?)"
+_is_canonical_query = re.compile(_PARAMETER + rb"(?>(?:&" + _PARAMETER + rb")*)").fullmatch
 _split_at_slash_escape = re.compile(rb"%2[Ff]").split
 
 Pair = tuple[bytes, bytes]

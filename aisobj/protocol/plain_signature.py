@@ -19,12 +19,12 @@ from aisobj.protocol.signing import MAX_SKEW
 from aisobj.protocol.sigv4 import HEADER, is_signed, plain_authorization, read_claim
 
 #: A value as it stands in the canonical request: nothing to be trimmed, no two blanks in a row.
-_VALUE = rb"[!-~]++(?: [!-~]++)*+"
+_VALUE = rb"[!-~]++(?>(?: [!-~]++)*)"
 
 #: Names in lower case -> what the value may be, as a regular expression without groups. None of them changes the answer
 #: but ``x-amz-checksum-mode``, which asks for one header more.
 HEADERS: Final[Mapping[bytes, bytes]] = {
-    b"host": rb"[A-Za-z0-9.-]++(?::[0-9]{1,5}+)?+",
+    b"host": rb"[A-Za-z0-9.-]++(?>(?::[0-9]{1,5}+)?)",
     b"authorization": _VALUE,
     b"x-amz-date": rb"[0-9TZ]++",
     b"x-amz-content-sha256": b"UNSIGNED-PAYLOAD|" + signing.EMPTY_SHA256.encode("ascii"),

@@ -55,11 +55,11 @@ _WRONG = Malformed(
 #: make of a request without parameters of its own. A regular expression with a group for each of :data:`PlainQuery`.
 PLAIN_QUERY = (
     rb"X-Amz-Algorithm=AWS4-HMAC-SHA256"
-    rb"&X-Amz-Credential=([A-Za-z0-9_.~-]++(?:%2F[A-Za-z0-9_.~-]++)*+)"
+    rb"&X-Amz-Credential=([A-Za-z0-9_.~-]++(?>(?:%2F[A-Za-z0-9_.~-]++)*))"
     rb"&X-Amz-Date=([0-9A-Z]++)"
-    rb"(?:&X-Amz-Expires=([0-9-]++))?+"
-    rb"&X-Amz-SignedHeaders=([A-Za-z0-9_.~-]++(?:%3B[A-Za-z0-9_.~-]++)*+)"
-    rb"(?:&X-Amz-Expires=([0-9-]++))?+"
+    rb"(?>(?:&X-Amz-Expires=([0-9-]++))?)"
+    rb"&X-Amz-SignedHeaders=([A-Za-z0-9_.~-]++(?>(?:%3B[A-Za-z0-9_.~-]++)*))"
+    rb"(?>(?:&X-Amz-Expires=([0-9-]++))?)"
     rb"&X-Amz-Signature=([A-Za-z0-9_.~-]++)"
 )
 _plain = re.compile(PLAIN_QUERY).fullmatch

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aisobj.web.channel import Channel
 
 #: Clients have it in one of several places.
-_LENGTH = rb"(?:Content-Length: (?P<%b>0|[1-9][0-9]{0,6}+)\r\n)?+"
+_LENGTH = rb"(?>(?:Content-Length: (?P<%b>0|[1-9][0-9]{0,6}+)\r\n)?)"
 _match = re.compile(
     rb"(PUT|DELETE) "
     + TARGET

@@ -90,12 +90,12 @@ def _targets(names: bytes, around: bool) -> Callable[[bytes], re.Match[bytes] | 
     :param around: whether they may stand before the credential and after the signature, too.
     """
     value = rb"[0-9A-Za-z._~;-]*+"
-    others = rb"(?:&(?:%b)=%b(?:%%3[Bb]%b)*+)*+" % (names, value, value)
+    others = rb"(?>(?:&(?:%b)=%b(?>(?:%%3[Bb]%b)*))*)" % (names, value, value)
     beside = others if around else b""
     return re.compile(
         rb"([!#$&-9;<>@-[\]-~]*+)"
-        rb"(?:(\?X-Amz-Algorithm=AWS4-HMAC-SHA256%b&X-Amz-Credential=)[!#-%%'-[\]-~]*+"
-        rb"(%b&X-Amz-Signature=)[!#-%%'-[\]-~]*+(%b))?+" % (beside, others, beside)
+        rb"(?>(?:(\?X-Amz-Algorithm=AWS4-HMAC-SHA256%b&X-Amz-Credential=)[!#-%%'-[\]-~]*+"
+        rb"(%b&X-Amz-Signature=)[!#-%%'-[\]-~]*+(%b))?)" % (beside, others, beside)
     ).fullmatch
 
 

@@ -36,8 +36,8 @@ def _any_of(characters: str) -> str:
 #: A name that ends in ``Signature`` is one, but not a directory (``/signature=1/``, as Hive has them).
 _NO_DIRECTORY: Final = "(?<!/)(?<!2f)"
 #: Around the sign between a name and its value.
-_BEFORE: Final = _any_of(" +\t\"'[]") + "*+"
-_AFTER: Final = _any_of(" \t\"'") + "*+"
+_BEFORE: Final = "(?>" + _any_of(" +\t\"'[]") + "*)"
+_AFTER: Final = "(?>" + _any_of(" \t\"'") + "*)"
 #: What no secret holds, so that it ends there; escaped, as hexadecimal digits.
 _END: Final = r"\0- \"#&',;<>?\\"
 _END_DIGITS: Final = "(?:[01][0-9a-f]|2[02367c]|3[bcef]|5c)"
@@ -56,8 +56,8 @@ def _secrets(character: Callable[[str], str]) -> re.Pattern[str]:
     return re.compile(
         f"((?:{_NO_DIRECTORY}{signature}|{'|'.join(others)}){_BEFORE})"
         f"(?:([=:]{_AFTER})[^{_END}]*+"
-        f"|(%3[ad]{_AFTER})(?:[^{_END}%]|%(?!{_END_DIGITS}))*+"
-        f"|({_escaped(':=')}{_AFTER})(?:[^{_END}%]|%(?!(?:25)*{_END_DIGITS}))*+)",
+        f"|(%3[ad]{_AFTER})(?>(?:[^{_END}%]|%(?!{_END_DIGITS}))*)"
+        f"|({_escaped(':=')}{_AFTER})(?>(?:[^{_END}%]|%(?!(?:25)*{_END_DIGITS}))*))",
         re.IGNORECASE | re.ASCII,
     )
 
