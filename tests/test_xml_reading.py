@@ -237,11 +237,19 @@ def test_1000_keys_and_unknown_elements_of_a_part_are_read() -> None:
     assert finish(xml.read_complete(complete(part))) == [xml.CompletePart(7, "e", {"X": "y"})]
 
 
-@pytest.mark.parametrize("inner", ["", "<Status/>", "<Status>enabled</Status>", "<Status>Off</Status>"])
-def test_a_versioning_status_that_is_none(inner: str) -> None:
+@pytest.mark.parametrize(
+    ("inner", "code"),
+    [
+        ("", "IllegalVersioningConfigurationException"),
+        ("<Status/>", "MalformedXML"),
+        ("<Status>enabled</Status>", "MalformedXML"),
+        ("<Status>Off</Status>", "MalformedXML"),
+    ],
+)
+def test_a_versioning_status_that_is_none(inner: str, code: str) -> None:
     with pytest.raises(S3Error) as caught:
         xml.read_versioning(f"<VersioningConfiguration>{inner}</VersioningConfiguration>".encode())
-    assert caught.value.code == "IllegalVersioningConfigurationException"
+    assert caught.value.code == code
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,8 @@ def read_create_bucket(body: bytes) -> str | None:
 def read_versioning(body: bytes) -> VersioningStatus:
     """ENABLED or SUSPENDED, from a PutBucketVersioning request.
 
-    Raises MalformedXML, IllegalVersioningConfigurationException (no or bad ``Status``), NotImplemented (MFA delete).
+    Raises MalformedXML (also for another ``Status``, which AWS's schema has not), NotImplemented (MFA delete),
+    IllegalVersioningConfigurationException (no ``Status``).
     """
     root = _parse(body, "VersioningConfiguration")
     status = None
@@ -91,7 +92,7 @@ def read_versioning(body: bytes) -> VersioningStatus:
         return VersioningStatus.ENABLED
     if status == "Suspended":
         return VersioningStatus.SUSPENDED
-    raise S3Error("IllegalVersioningConfigurationException")
+    raise S3Error("IllegalVersioningConfigurationException" if status is None else "MalformedXML")
 
 
 def read_delete(body: bytes) -> tuple[list[DeleteKey], bool]:
