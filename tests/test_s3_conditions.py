@@ -81,6 +81,31 @@ def test_304_has_no_body_and_says_which_version_is_current(raw: Sender, bucket: 
         assert wire.answer().body == b"body"
 
 
+def test_304_says_how_long_it_may_be_kept(s3: Any, raw: Sender, bucket: str, etag: str) -> None:
+    """Without that a cache goes by what it was told first, also when that has been changed since."""
+    s3.copy_object(
+        Bucket=bucket,
+        Key="k",
+        CopySource=f"{bucket}/k",
+        MetadataDirective="REPLACE",
+        CacheControl="max-age=60",
+        Expires="Thu, 01 Dec 2044 16:00:00 GMT",
+        ContentLanguage="de",
+        Metadata={"a": "b"},
+    )
+    for method in ("GET", "HEAD"):
+        answer = raw.ask(method, f"/s3/{bucket}/k", [("If-None-Match", etag)])
+        assert (answer.status, answer.headers["cache-control"]) == (304, "max-age=60")
+        assert answer.headers["expires"] == "Thu, 01 Dec 2044 16:00:00 GMT"
+        assert not {"content-language", "content-type", "x-amz-meta-a"} & set(answer.headers)
+
+
+def test_304_is_as_the_overrides_want_it(s3: Any, bucket: str, etag: str) -> None:
+    with refused("304", 304) as answer:
+        s3.get_object(Bucket=bucket, Key="k", IfNoneMatch=etag, ResponseCacheControl="no-store")
+    assert answer["ResponseMetadata"]["HTTPHeaders"]["cache-control"] == "no-store"
+
+
 def test_a_condition_comes_before_a_range(raw: Sender, bucket: str, etag: str) -> None:
     fields = [("Range", "bytes=0-1"), ("If-Match", '"other"')]
     assert raw.ask("GET", f"/s3/{bucket}/k", fields).status == 412

@@ -90,6 +90,15 @@ def response_headers(
     return fields
 
 
+#: What a cache needs again with a 304: how long it may keep what it has (RFC 9110 §15.4.5).
+_FRESHNESS = frozenset({b"Cache-Control", b"Expires"})
+
+
+def freshness_headers(headers: Mapping[str, str], overrides: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Those of :func:`response_headers` that a 304 repeats: a copy onto itself changes them, and not the ETag."""
+    return [field for field in response_headers("", headers, overrides) if field[0] in _FRESHNESS]
+
+
 _OVERRIDES = {f"response-{name}": name for name in (*_NAMES, "content-type")}
 
 

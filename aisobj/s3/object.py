@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from aisobj.errors import BlobMissing, S3Error
 from aisobj.model import Attributes, Body, Bucket, ObjectRecord, PartInfo
 from aisobj.protocol.conditions import Outcome, ReadConditions, WritePrecondition, parse_date, parse_range, resolve
-from aisobj.protocol.metadata import parse_object_headers, response_headers, response_overrides
+from aisobj.protocol.metadata import freshness_headers, parse_object_headers, response_headers, response_overrides
 from aisobj.protocol.operations import Level
 from aisobj.protocol.query import EMPTY
 from aisobj.s3 import multipart
@@ -68,15 +68,18 @@ def _send(call: Call) -> Deferred[None] | None:
         if outcome is Outcome.PRECONDITION_FAILED:
             raise S3Error("PreconditionFailed")
         if outcome is Outcome.NOT_MODIFIED:
-            request.respond(304, headers)
+            request.respond(304, headers + freshness_headers(record.headers, _overrides(call)))
             return None
     if query is EMPTY and request.has_none_of(_CHOOSE):
         headers += response_headers(record.content_type, record.headers)
         return send_found(request, store, found, 200, headers, 0, record.size)
-    overrides = response_overrides(query, signed=_is_signed(call)) if query is not EMPTY else {}
-    headers += response_headers(record.content_type, record.headers, overrides)
+    headers += response_headers(record.content_type, record.headers, _overrides(call))
     status, offset, length = _select(call, found, headers)
     return send_found(request, store, found, status, headers, offset, length)
+
+
+def _overrides(call: Call) -> dict[str, str]:
+    return {} if call.query is EMPTY else response_overrides(call.query, signed=_is_signed(call))
 
 
 def _is_signed(call: Call) -> bool:
