@@ -148,7 +148,9 @@ def test_a_refused_complete_changes_nothing_and_can_be_corrected(s3: Any, raw: S
         ([one, one], "InvalidPartOrder"),
         ([{"PartNumber": 3, "ETag": one["ETag"]}], "InvalidPart"),
         ([{"PartNumber": 1, "ETag": two["ETag"]}], "InvalidPart"),
-        ([{"PartNumber": 0, "ETag": one["ETag"]}], "InvalidPart"),
+        ([{"PartNumber": 0, "ETag": one["ETag"]}], "InvalidArgument"),
+        ([{"PartNumber": -1, "ETag": one["ETag"]}, two], "InvalidArgument"),
+        ([one, {"PartNumber": 10_001, "ETag": two["ETag"]}], "InvalidPart"),
         ([], "MalformedXML"),
     ):
         with refused(code, 400):

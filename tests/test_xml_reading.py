@@ -205,7 +205,8 @@ PART = "<Part><PartNumber>1</PartNumber><ETag>e</ETag></Part>"
         complete("<Part><PartNumber>1</PartNumber></Part>"),
         complete("<Part><ETag>e</ETag></Part>"),
         complete("<Part><PartNumber>one</PartNumber><ETag>e</ETag></Part>"),
-        complete("<Part><PartNumber>-1</PartNumber><ETag>e</ETag></Part>"),
+        complete("<Part><PartNumber>1-</PartNumber><ETag>e</ETag></Part>"),
+        complete("<Part><PartNumber>--1</PartNumber><ETag>e</ETag></Part>"),
         complete(PART * 10_001),
     ],
 )
@@ -235,6 +236,13 @@ def test_1000_keys_and_unknown_elements_of_a_part_are_read() -> None:
     assert len(xml.read_delete(objects(1000))[0]) == 1000
     part = "<Part><PartNumber> 07 </PartNumber><ETag> &quot;e&quot; </ETag><New/><ChecksumX>y</ChecksumX></Part>"
     assert finish(xml.read_complete(complete(part))) == [xml.CompletePart(7, "e", {"X": "y"})]
+
+
+@pytest.mark.parametrize("number", ["0", "-1", " -07 ", "-0"])
+def test_a_part_number_below_1_is_an_argument_that_is_wrong(number: str) -> None:
+    with pytest.raises(S3Error, match="PartNumber must be >= 1") as caught:
+        finish(xml.read_complete(complete(f"{PART}<Part><PartNumber>{number}</PartNumber><ETag>e</ETag></Part>")))
+    assert caught.value.code == "InvalidArgument"
 
 
 @pytest.mark.parametrize(

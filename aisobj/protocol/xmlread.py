@@ -111,7 +111,10 @@ def read_delete(body: bytes) -> tuple[list[DeleteKey], bool]:
 
 
 def read_complete(body: bytes) -> Slices[list[CompletePart]]:
-    """The parts of a CompleteMultipartUpload request, 1 to 10,000, as ordered by the client. Raises MalformedXML."""
+    """The parts of a CompleteMultipartUpload request, 1 to 10,000, as ordered by the client.
+
+    Raises MalformedXML, InvalidArgument for a part number below 1.
+    """
     root = yield from _parse_slices(body, "CompleteMultipartUpload", MAX_PARTS * _TAGS, keys=False)
     parts: list[CompletePart] = []
     for number, child in enumerate(root):
@@ -153,7 +156,17 @@ def _complete_part(element: Element) -> CompletePart:
     checksums = {
         name.removeprefix("Checksum"): text.strip() for name, text in texts.items() if name.startswith("Checksum")
     }
-    return CompletePart(_integer(texts["PartNumber"]), _unquote(texts["ETag"]), checksums)
+    return CompletePart(_part_number(texts["PartNumber"]), _unquote(texts["ETag"]), checksums)
+
+
+def _part_number(text: str) -> int:
+    """A number below 1 is a number by the schema, so AWS tells it from what is none."""
+    number = _integer(text) if "-" not in text else -_integer(text.strip().removeprefix("-"))
+    if number < 1:
+        raise S3Error(
+            "InvalidArgument", "PartNumber must be >= 1", ArgumentName="PartNumber", ArgumentValue=str(number)
+        )
+    return number
 
 
 def _texts(element: Element) -> dict[str, str]:
