@@ -142,9 +142,16 @@ def test_what_no_copy_source_can_be(raw: Sender, source: dict[str, str]) -> None
 
 def test_a_copy_has_no_body_of_its_own(raw: Sender, source: dict[str, str]) -> None:
     fields = [("x-amz-copy-source", f"{source['Bucket']}/source")]
-    answer = raw.ask("PUT", f"/s3/{source['Bucket']}/copy", fields, b"bytes that nobody asked for")
-    assert answer.status == 400
-    assert raw.ask("HEAD", f"/s3/{source['Bucket']}/copy").status == 404
+    target = f"/s3/{source['Bucket']}/copy"
+    upload_id = raw.ask("POST", f"{target}?uploads").element("UploadId")
+    for query in ("", f"?partNumber=1&uploadId={upload_id}"):
+        answer = raw.ask("PUT", f"{target}{query}", fields, b"bytes that nobody asked for")
+        assert (answer.status, answer.code) == (400, "InvalidRequest")
+        chunked = [*fields, ("transfer-encoding", "chunked")]
+        answer = raw.send(raw.head("PUT", f"{target}{query}", chunked) + b"1\r\nx\r\n0\r\n\r\n")
+        assert (answer.status, answer.code) == (400, "InvalidRequest")
+    assert raw.ask("HEAD", target).status == 404
+    assert "<Part>" not in raw.ask("GET", f"{target}?uploadId={upload_id}").body.decode()
 
 
 def test_versions_of_both_sides_are_named(s3: Any, bucket: str) -> None:

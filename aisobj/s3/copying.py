@@ -32,7 +32,7 @@ async def copy_object(call: Call) -> None:
     own (AWS, CopyObject; ``aws s3 cp --storage-class``, rclone's ``settier``).
     """
     target = call.bucket()
-    await read_document(call.request, call.auth, 0)
+    await expect_no_body(call)
     replaces = _directive(call, "x-amz-metadata-directive")
     _directive(call, "x-amz-tagging-directive")  # there are no tags yet: both directives come to the same
     precondition = WritePrecondition.parse(call.text_header)
@@ -61,6 +61,17 @@ async def copy_object(call: Call) -> None:
 
     source, record = await with_source(call, copy)
     call.send_xml(xml.copy_object_result(record), *source_version(source), *version_header(call.bucket(), record))
+
+
+async def expect_no_body(call: Call) -> None:
+    """Raises InvalidRequest for a copy that brings bytes, which would be lost (AWS's text)."""
+    try:
+        await read_document(call.request, call.auth, 0)
+    except S3Error as error:
+        if error.code != "MalformedXML":
+            raise
+        message = "The request included a body. Requests of this type must not include a non-empty body."
+        raise S3Error("InvalidRequest", message) from None
 
 
 async def with_source(call: Call, use: Callable[[Found], Awaitable[T]]) -> T:

@@ -12,7 +12,7 @@ from aisobj.protocol.listparams import PartsParams
 from aisobj.protocol.metadata import parse_object_headers
 from aisobj.s3.answers import checksum_headers, etag_header, version_header
 from aisobj.s3.call import Call
-from aisobj.s3.copying import MAX_COPY, checksum_algorithm, source_version, with_source
+from aisobj.s3.copying import MAX_COPY, checksum_algorithm, expect_no_body, source_version, with_source
 from aisobj.storage.completing import Chosen, Stated
 from aisobj.storage.interfaces import Owner
 from aisobj.storage.objects import Found
@@ -99,7 +99,7 @@ async def upload_part(call: Call) -> None:
 async def upload_part_copy(call: Call) -> None:
     """UploadPartCopy: a whole object or a range of it."""
     bucket, upload, number = _named_part(call)
-    await read_document(call.request, call.auth, 0)
+    await expect_no_body(call)
     wanted = call.text_header("x-amz-copy-source-range")
     spec = None if wanted is None else parse_copy_source_range(wanted)
 
