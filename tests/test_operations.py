@@ -152,13 +152,23 @@ def test_a_known_sub_resource_that_we_do_not_have_is_not_implemented(level: Leve
 @pytest.mark.parametrize("level", [BUCKET, OBJECT])
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
 @pytest.mark.parametrize(
-    "query", ["newThing", "newThing=", "newThing=1", "ACL", "prefix=a", "partNumber=1", "_=1", "1"]
+    "query", ["newThing", "newThing=", "newThing=1", "ACL", "prefix=a", "partnumber=1", "_=1", "1"]
 )
 def test_a_write_with_a_parameter_that_it_does_not_have_is_not_implemented(
     level: Level, method: str, query: str
 ) -> None:
     assert refusal(level, method, query).code == "NotImplemented"
     assert refusal(level, method, f"x-id=a&{query}").code == "NotImplemented"
+
+
+@pytest.mark.parametrize("headers", [{}, COPY])
+@pytest.mark.parametrize("query", ["partNumber=1", "partNumber", "x-id=UploadPart&partNumber=1"])
+def test_a_part_without_its_upload_is_no_object(query: str, headers: Mapping[bytes, bytes]) -> None:
+    with pytest.raises(S3Error, match="does not accept partNumber without uploadId") as caught:
+        ask(OBJECT, "PUT", query, headers)
+    assert caught.value.code == "InvalidArgument"
+    for level, method in ((BUCKET, "PUT"), (BUCKET, "DELETE"), (OBJECT, "DELETE")):
+        assert refusal(level, method, query).code == "NotImplemented"
 
 
 @given(
@@ -171,7 +181,7 @@ def test_no_unknown_word_makes_a_put_or_a_bucket_creation(word: str) -> None:
         try:
             operation = ask(level, "PUT", quote(word, safe=""))
         except S3Error as error:
-            assert error.code in {"NotImplemented", "MethodNotAllowed"}
+            assert error.code in {"NotImplemented", "MethodNotAllowed", "InvalidArgument"}
         else:
             assert operation.name not in {"PutObject", "CreateBucket"}
 

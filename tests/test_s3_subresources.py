@@ -154,8 +154,9 @@ def test_two_sub_resources_at_once_are_refused(raw: Sender, kept: str) -> None:
 
 
 def test_a_parameter_of_another_operation_is_refused_on_writes(raw: Sender, kept: str) -> None:
-    for query in ("partNumber=1", "versionId=null", "prefix=x", "max-keys=1", "response-content-type=a"):
+    for query in ("partnumber=1", "versionId=null", "prefix=x", "max-keys=1", "response-content-type=a"):
         refuse(raw, "PUT", f"/s3/{kept}/k?{query}", 501)
+    refuse(raw, "PUT", f"/s3/{kept}/k?partNumber=1", 400)
     for query in ("partNumber=1", "versionId=null", "prefix=x", "marker=a"):
         refuse(raw, "DELETE", f"/s3/{kept}?{query}", 501)
 

@@ -7,6 +7,7 @@ the object with a document), so what a query may hold beside the operation's own
 * a name of the table that is not for this level or not implemented: 501 NotImplemented;
 * ``x-*`` and the signature's parameters: ignored ("custom access log information" in AWS's server access log format);
 * a header hoisted into the query (``x-amz-acl``): as the header; ``x-amz-copy-source`` and the like: 501;
+* ``partNumber`` on the PUT of an object, without ``uploadId``: 400 InvalidArgument, which says so, as AWS does;
 * anything else on PUT, POST, DELETE: 501; on GET and HEAD 501 only if it looks like a sub-resource (a bare word of
   letters and hyphens without a value), so that cache busters work.
 
@@ -256,6 +257,8 @@ def routes() -> Iterator[tuple[Level, str, Operation]]:
 
 #: Signature version 2 in the query; the last two are headers that it covers, which boto repeats there.
 _SIGV2 = frozenset({"AWSAccessKeyId", "Signature", "Expires", "content-type", "content-md5"})
+#: What a part of an upload would become, if its upload is not named.
+_PUTS = frozenset({"PutObject", "CopyObject"})
 _looks_like_sub_resource = re.compile(r"[A-Za-z][A-Za-z-]*").fullmatch
 
 
@@ -284,7 +287,8 @@ def resolve(level: Level, method: bytes, query: Query, header: HeaderGetter) -> 
     """The implemented operation that a request is. Parameters as for :func:`find`.
 
     Raises what :func:`find` does, NotImplemented for an operation, a query parameter or a header that asks for what we
-    do not have, InvalidArgument or InvalidStorageClass for a header value that AWS does not know either.
+    do not have, InvalidArgument or InvalidStorageClass for a header value that AWS does not know either, and
+    InvalidArgument for ``partNumber`` without an upload.
     """
     operation = find(level, method, query, header)
     admit(operation, query, header)
@@ -330,5 +334,8 @@ def _check_parameters(operation: Operation, query: Query) -> None:
             continue
         if name[:2] in ("x-", "X-"):
             continue
+        if name == "partNumber" and operation.name in _PUTS:
+            message = "This operation does not accept partNumber without uploadId"
+            raise S3Error("InvalidArgument", message, ArgumentName=name)
         if operation.writes or (not value and _looks_like_sub_resource(name)):
             raise S3Error("NotImplemented", ParameterName=name)
