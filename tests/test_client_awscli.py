@@ -83,6 +83,17 @@ def test_a_stream_of_unknown_length(alice: Tool, uri: str, tmp_path: Path) -> No
     assert (tmp_path / "back").read_bytes() == content
 
 
+def test_an_empty_file_before_others(signed_server: ServerProcess, uri: str, tmp_path: Path) -> None:
+    """On one connection."""
+    (tmp_path / "config").write_text("[default]\ns3 =\n    max_concurrent_requests = 1\n")
+    alice = aws(signed_server, tmp_path, AWS_CONFIG_FILE=str(tmp_path / "config"))
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for number in range(6):
+        (tree / f"{number}").write_bytes(b"x" * (number % 2))
+    assert len(alice("--cli-read-timeout", "20", "s3", "sync", "--no-progress", "tree", uri).lines) == 6
+
+
 def test_sync_transfers_what_differs(alice: Tool, uri: str, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "sub dir").mkdir(parents=True)

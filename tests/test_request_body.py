@@ -280,6 +280,20 @@ async def test_continue_is_not_sent_to_who_does_not_wait_for_it(version: bytes) 
 
 
 @pytest_twisted.ensureDeferred
+async def test_continue_is_sent_for_a_body_of_no_bytes_too() -> None:
+    """The AWS CLI hangs without it: see ``Channel``."""
+    async with serving(lambda request: b"done") as server:
+        client = await server.connect(put(0, b"Expect: 100-continue"))
+        await client.until(lambda: client.data.endswith(b"done"))
+        assert client.data.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+        client.data = b""
+        client.send(GET.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+        status, headers, body = await client.response()
+        assert (status, body) == (200, b"done")
+        assert b"connection" not in headers
+
+
+@pytest_twisted.ensureDeferred
 async def test_continue_is_moot_once_the_body_comes() -> None:
     async with serving(lambda request: NOT_DONE_YET) as server:
         client = await server.connect(put(3, b"Expect: 100-continue"))

@@ -38,7 +38,9 @@ def unpack(archive: Path, home: Path) -> Path:
     data = home / "data"
     data.mkdir(mode=0o700, parents=True)
     with tarfile.open(archive) as opened:
-        opened.extractall(data, filter="data")
+        if hasattr(tarfile, "data_filter"):
+            opened.extraction_filter = tarfile.data_filter
+        opened.extractall(data)  # ``filter`` came with Python 3.11.4
     for path in data.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
     return data

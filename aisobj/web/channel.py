@@ -227,6 +227,10 @@ class Channel(Protocol):
         request = self._request = Request(self, head, self.site.now())
         if head.length != 0:
             self._begin_body(request.body)
+        elif head.expects_continue:
+            # RFC 9110 section 10.1.1 asks for none, but the AWS CLI, and botocore before 1.44, take the status that
+            # comes instead for that of the connection's next PUT, and wait for the rest of its answer.
+            self._output.write(_CONTINUE)
         self._process(request)
         return True
 

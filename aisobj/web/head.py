@@ -56,7 +56,7 @@ class Head:
     :ivar headers: names in lower case, wire order, values without surrounding blanks.
     :ivar fields: name -> value; where a name comes several times with different values, the list that they make.
     :ivar length: of the body by Content-Length; 0 without one, None if the body is chunked.
-    :ivar expects_continue: ``Expect: 100-continue`` on a request that has a body.
+    :ivar expects_continue: ``Expect: 100-continue`` on a request that has a body, if only one of length 0.
     """
 
     length: int | None = 0
@@ -200,9 +200,9 @@ def _frame_body(head: Head, fields: dict[bytes, bytes]) -> None:
         if not _LENGTH.fullmatch(length):
             raise refusal("The Content-Length is malformed.")
         head.length = int(length)
-    if head.length != 0:
-        if b"upgrade" in fields:
-            raise refusal("A request with a body cannot ask for an upgrade.")
+    if head.length != 0 and b"upgrade" in fields:
+        raise refusal("A request with a body cannot ask for an upgrade.")
+    if head.length != 0 or length is not None:
         head.expects_continue = head.http11 and fields.get(b"expect", b"").lower() == b"100-continue"
 
 
