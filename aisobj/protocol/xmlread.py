@@ -222,7 +222,7 @@ def _parse_slices(body: bytes, root: str, max_tags: int, keys: bool = True) -> S
     :param keys: it may hold keys, and so characters that XML cannot carry; otherwise those are refused too.
     """
     body = _as_utf8(body)
-    if body.count(b"<") > max_tags or body.count(b'"') + body.count(b"'") > _QUOTES * max_tags:
+    if body.count(b"<") > max_tags or _count(body, b"\"'") > _QUOTES * max_tags:
         raise S3Error("MalformedXML")
     if len(body) > _PIECE:
         yield
@@ -249,11 +249,17 @@ def _has_specials(body: bytes, most: int) -> bool:
 
     A reference to a quote is none: SDKs write those of ETags so.
     """
-    references = body.count(b"&#")
-    controls = len(body) - len(body.translate(None, _CONTROLS)) + body.count(b"\xef\xbf")
+    # One byte is looked for ten times as fast as two are counted.
+    references = body.count(b"&#") if b"&" in body else 0
+    controls = _count(body, _CONTROLS) + (body.count(b"\xef\xbf") if b"\xef" in body else 0)
     if references + controls > most or (references and (b"&#0000" in body or b"&#x0000" in body)):
         raise S3Error("MalformedXML")
-    return controls > 0 or references > body.count(b"&#34;")
+    return controls > 0 or (references > 0 and references > body.count(b"&#34;"))
+
+
+def _count(body: bytes, which: bytes) -> int:
+    """How many of its bytes are one of ``which``. (With Debian's Python two counts take thrice as long.)"""
+    return len(body) - len(body.translate(None, which))
 
 
 #: A document goes to the parsers in pieces of so many bytes, 0.3 ms each.
