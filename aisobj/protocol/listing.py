@@ -97,7 +97,7 @@ def list_objects(scan: Scanner[V], params: ListParams) -> Slices[Page[V]]:
 def list_all_objects(read: Scanner[V], scan: Scanner[object], params: ListParams) -> Slices[Page[V]]:
     """The same, without a delimiter.
 
-    :param read: decodes, which costs less while rows are read than afterwards, and may be refused a row.
+    :param read: decodes, which costs less while rows are read than afterwards; what it raises is raised.
     :param scan: looks whether there are more: a row that is not of this page cannot spoil it.
     """
     return _collect_flat(read, scan, params.prefix, params.after[: MAX_KEY + 1], params.max_keys, _DECODED_SLICE)

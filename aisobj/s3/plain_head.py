@@ -13,10 +13,10 @@ PATH = rb"(/s3/([a-z0-9.-]{3,63}+)/([A-Za-z0-9_.~/-]{1,%d}+))" % names.MAX_KEY_B
 #: A target: all of it, path, bucket, key, and the groups of ``presigned.PlainQuery``.
 TARGET = rb"(%b(?>(?:\?%b)?))" % (PATH, PLAIN_QUERY)
 #: Headers, whose names are as clients write them. Host is a group, and so is User-Agent.
-HOST = rb"Host: ([A-Za-z0-9.-]++(?>(?::[0-9]{1,5}+)?))\r\n"
+HOST = rb"Host: (%b)\r\n" % HEADERS[b"host"]
 ACCEPT = rb"(?>(?:Accept(?>(?:-Encoding|-Language)?): [!-~](?:[ -~]*[!-~])?\r\n){0,3})"
 AGENT = rb"(?>(?:User-Agent: ([!-~](?:[ -~]*[!-~])?)\r\n)?)"
-KEEP_ALIVE = rb"(?>(?:Connection: [Kk]eep-[Aa]live\r\n)?)"
+KEEP_ALIVE = rb"(?>(?:Connection: %b\r\n)?)" % HEADERS[b"connection"]
 
 #: A target: all of it, path, bucket, key, and the query, which only says again what the method says (AWS's SDKs for Go
 #: and JavaScript).

@@ -28,14 +28,13 @@ PRESENT: Final = Expect.PRESENT
 #: key -> ABSENT, PRESENT or the exact bytes that the row must hold
 Expectations = Mapping[bytes, Expect | bytes]
 
-
 T = TypeVar("T")
 
 #: What a blob says of its owner; values as msgpack has them.
 Owner = Mapping[str, str | bytes | int | Mapping[str, str]]
 
 
-#: Makes something of rows, and of that part of their keys that the slice tells: what stands before it is the engine's.
+#: Makes what a scan returns of some rows, in order. The slice cuts a key as the engine has it to what the scan means.
 Take = Callable[[list[tuple[bytes, bytes]], slice], list[T]]
 
 

@@ -42,8 +42,8 @@ class Site(Factory):
     :param clock: the reactor, or a ``task.Clock``; counts seconds, from any moment.
     :param now: seconds since the epoch, which may jump; None: those of ``clock``.
     :ivar shortcuts: which is asked, before the head is parsed, by the first byte of the request.
-    :ivar observers: called with the requests that have ended, many at a time, by :meth:`flush`: when there are enough,
-        each second, and by who wants to know.
+    :ivar observers: the access log, and others; called with the requests that have ended, many at a time, by
+        :meth:`flush`: when there are enough, each second, and by who wants to know.
     :ivar connections: the open ones.
     :ivar closed: how many connections were closed for a limit's sake, by the limit (``aisobj.metrics.CLOSED``).
     """
@@ -66,7 +66,7 @@ class Site(Factory):
         self.access_log = access_log
         self.audit_log = audit_log
         self.shortcuts: dict[bytes, Shortcut] = {}
-        self.observers: list[Observer] = []
+        self.observers: list[Observer] = [] if access_log is None else [access_log.add]
         self._ended: list[Ended] = []
         self.closed: Counter[str] = Counter()
         self.outbox = Outbox(clock)
@@ -166,11 +166,11 @@ class Site(Factory):
             self.flush()
 
     def flush(self) -> None:
-        """Tell access log and observers of the requests that have ended."""
+        """Tell the observers of the requests that have ended."""
         if not self._ended:
             return
         ended, self._ended = self._ended, []
-        for observer in (*self.observers, *([] if self.access_log is None else [self.access_log.add])):
+        for observer in self.observers:
             try:
                 observer(ended)
             except Exception:
