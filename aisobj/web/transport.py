@@ -324,18 +324,7 @@ class TCPOutput(Output):
 
     def send_waiting(self) -> None:
         """For the outbox. (A body that has begun sends what came before it, and nobody sends before there is room.)"""
-        rest = self._rest
-        if not rest or self._full or self._body is not None:
-            return
-        try:
-            taken = self._transport.socket.send(rest)  # mostly all of it; ``_push_rest`` takes two frames more
-        except OSError:
-            taken = 0  # it meets that again
-        self.sent += taken
-        if taken == len(rest):
-            self._rest = b""
-        else:
-            self._rest = memoryview(rest)[taken:]
+        if self._rest and not self._full and self._body is None:
             self._push_rest()
 
     def report_sent(self) -> None:
