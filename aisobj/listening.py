@@ -10,7 +10,7 @@ import errno
 import ipaddress
 import select
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, cast
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -27,6 +27,7 @@ from twisted.internet.interfaces import (
     IReadDescriptor,
 )
 from twisted.internet.protocol import connectionDone
+from twisted.internet.tcp import Server
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
@@ -41,6 +42,10 @@ _BACKLOG = 4096
 #: Too many open files, or no memory for one more connection: seconds until accepting is tried again.
 _PAUSE = 0.5
 _NO_MORE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+_TCPAddress = IPv4Address | IPv6Address
+#: Of a listening socket's family; an address with a scope, and a Unix socket's, the reactor makes.
+_ADDRESS_TYPES: Mapping[int, type[_TCPAddress]] = {socket.AF_INET: IPv4Address, socket.AF_INET6: IPv6Address}
 
 
 class StartupError(Exception):
@@ -189,6 +194,13 @@ class ISharingReactor(IReactorFDSet, IReactorSocket, IReactorTime):
     """What a shared port needs of a reactor."""
 
 
+class _Server(Server):
+    """A connection that a :class:`SharedPort` has accepted."""
+
+    def __repr__(self) -> str:  # Server's own needs a port of Twisted's
+        return f"<{self.logstr}>"
+
+
 @implementer(IReadDescriptor)
 class SharedPort:
     """A listening socket that other processes accept from, too.
@@ -196,6 +208,9 @@ class SharedPort:
     One connection is accepted each time the reactor finds the socket readable, so that a worker that has just woken up
     does not take all that wait. Twisted's own ports take up to 100, and at adoption they set the queue's length and
     the mode of a Unix socket anew, and unlink it at the end: all of that is the master's business.
+
+    Connections are what they are at a port of Twisted's, :class:`twisted.internet.tcp.Server`. (Adopted by the reactor
+    each would be duplicated and closed once more: 8 system calls, see docs/performance.md.)
     """
 
     _log = Logger()
@@ -204,6 +219,7 @@ class SharedPort:
         self._reactor = reactor
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
+        self._address_type = _ADDRESS_TYPES.get(self._socket.family)
         self._factory = factory
         self._open = True
         self._held: socket.socket | None = None  # accepted with the last free file; it needs one more for a moment
@@ -237,7 +253,10 @@ class SharedPort:
         connection, self._held = self._held, None
         try:
             if connection is None:
-                connection, _ = self._socket.accept()
+                connection, address = self._socket.accept()
+                if self._address_type is not None and not any(address[3:]):
+                    self._begin(connection, address, self._address_type)
+                    return True
                 connection.setblocking(False)
             self._reactor.adoptStreamConnection(connection.fileno(), connection.family, cast(Any, self._factory))
         except OSError as error:
@@ -249,6 +268,18 @@ class SharedPort:
                 return False  # mostly: another worker was quicker
         connection.close()  # it was adopted as a duplicate, or has gone already
         return True
+
+    def _begin(self, connection: socket.socket, address: tuple[Any, ...], address_type: type[_TCPAddress]) -> None:
+        """As :meth:`twisted.internet.tcp.Port.doRead`."""
+        try:
+            protocol = self._factory.buildProtocol(address_type("TCP", *address))
+            if protocol is None:
+                connection.close()
+                return
+            transport = _Server(connection, protocol, address, cast(Any, None), address[1], self._reactor)
+            protocol.makeConnection(transport)
+        except Exception:  # whatever is wrong with one connection, the port goes on
+            self._log.failure("a connection could not be begun")
 
     def _pause(self, error: OSError) -> None:
         self._log.error("no connection can be accepted: {error}", error=one_line(error))

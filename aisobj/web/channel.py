@@ -129,7 +129,11 @@ class Channel(Protocol):
     def readConnectionLost(self) -> None:
         """The client closed its sending half, or everything: the difference shows when we write."""
         self._eof = True
-        if self._closing:
+        idle = self._closing or (self._request is None and self._body is None and not self._buffer)
+        if idle and isinstance(self._output, TCPOutput):
+            # Nothing is left to be sent, so that there is nothing to wait for (``loseConnection`` would, for a turn).
+            self.transport.connectionLost(connectionDone)  # type: ignore[union-attr]
+        elif self._closing:
             self._lose_connection()
         else:
             self.advance()
