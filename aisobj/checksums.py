@@ -15,7 +15,7 @@ import binascii
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Protocol
 
 import xxhash
@@ -145,22 +145,23 @@ def new_digest(name: str) -> Digest:
     return _MAKERS[name]()
 
 
+@lru_cache(maxsize=256)
+def _plan(names: tuple[str, ...]) -> tuple[list[Callable[[], Digest]], dict[str, int]]:
+    """The makers that several names need, and which of them makes the digest of each name."""
+    makers = list(dict.fromkeys(_MAKERS[name] for name in names))
+    return makers, {name: makers.index(_MAKERS[name]) for name in names}
+
+
 class DigestSet:
     """Several digests over one stream, each algorithm computed once however many names ask for it."""
 
-    __slots__ = ("_by_name", "_updates")
+    __slots__ = ("_digests", "_places", "_updates")
 
     def __init__(self, names: Iterable[str]) -> None:
         """:param names: as for :func:`new_digest`; repeats are welcome. ``KeyError`` for an unknown one."""
-        by_maker: dict[Callable[[], Digest], Digest] = {}
-        self._by_name: dict[str, Digest] = {}
-        for name in names:
-            maker = _MAKERS[name]
-            digest = by_maker.get(maker)
-            if digest is None:
-                digest = by_maker[maker] = maker()
-            self._by_name[name] = digest
-        self._updates = [digest.update for maker, digest in by_maker.items() if maker is not _NoDigest]
+        makers, self._places = _plan(tuple(names))
+        self._digests = [maker() for maker in makers]
+        self._updates = [digest.update for digest in self._digests]
 
     def update(self, data: bytes | memoryview) -> None:
         """Take the next bytes of the stream; ``data`` is not kept."""
@@ -169,11 +170,11 @@ class DigestSet:
 
     def hex(self, name: str) -> str:
         """The digest so far in lower-case hex; ``KeyError`` for a name that was not asked for."""
-        return self._by_name[name].hexdigest()
+        return self._digests[self._places[name]].hexdigest()
 
     def raw(self, name: str) -> bytes:
         """The digest so far as bytes; ``KeyError`` for a name that was not asked for."""
-        return self._by_name[name].digest()
+        return self._digests[self._places[name]].digest()
 
 
 # ETags. AIStore shows md5 only where the bucket's type is md5; here the tag is the bucket's checksum whatever its type.

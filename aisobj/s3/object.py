@@ -23,7 +23,7 @@ from aisobj.s3.versions import check_version
 from aisobj.storage.interfaces import Owner
 from aisobj.storage.objects import Found
 from aisobj.web.download import send_found
-from aisobj.web.upload import receive, receive_at_once
+from aisobj.web.upload import SmallUpload, begin_small, receive
 
 #: With none of these a read is of the whole object, without its checksum.
 _CHOOSE = frozenset((b"range", b"x-amz-checksum-mode"))
@@ -158,34 +158,44 @@ def _part_checksum(record: ObjectRecord, body: Body | None, offset: int, length:
 
 
 def put_object(call: Call) -> Coroutine[Deferred[Any], Any, None] | Deferred[None]:
-    """PutObject. A small one that is all there, without conditions, takes no coroutine."""
+    """PutObject. A small one, without conditions, takes no coroutine."""
     length = call.request.body.length
     if length is None or length > call.store.objects.inline_limit:
         return _put(call)
-    putting = _put_at_once(call) if call.request.has_none_of(WritePrecondition.HEADERS) else None
+    putting = _put_small(call) if call.request.has_none_of(WritePrecondition.HEADERS) else None
     return _put(call) if putting is None else putting
 
 
-def _put_at_once(call: Call) -> Deferred[None] | None:
-    """None: it has to be waited for something first; nothing is done yet."""
-    objects = call.store.objects
-    seen = objects.see(call.bucket_name, call.key)
-    if seen is None:
-        return None
+def _put_small(call: Call) -> Deferred[None] | None:
+    """None: it takes the longer way; nothing is done yet."""
+    objects, body = call.store.objects, call.request.body
+    seen = objects.see(call.bucket_name, call.key) if body.arrived else None
     try:
+        bucket = call.bucket() if seen is None else seen.bucket
         content_type, headers = parse_object_headers(call.object_headers())
-        received = receive_at_once(
-            call.request,
-            call.auth,
-            lambda size, digests: objects.writer(seen.bucket, digests, size),
-            objects.inline_limit,
+        upload = begin_small(
+            call.request, call.auth, lambda size, digests: objects.writer(bucket, digests, size), objects.inline_limit
         )
-        if received is None:
+        if upload is None:
             return None
-        attributes = Attributes(content_type, headers, received[1])
-        putting = objects.put_seen(seen, call.bucket_name, call.key, received[0], attributes)
+        if seen is None:
+            return body.read(objects.inline_limit).addCallback(_put_arrived, call, upload, content_type, headers)
+        stored, checksum = upload.finish(body.take())
+        attributes = Attributes(content_type, headers, checksum)
+        putting = objects.put_seen(seen, call.bucket_name, call.key, stored, attributes)
     finally:
-        seen.snapshot.close()
+        if seen is not None:
+            seen.snapshot.close()
+    return putting.addCallback(_answer_put, call)
+
+
+def _put_arrived(
+    piece: bytes, call: Call, upload: SmallUpload, content_type: str, headers: dict[str, str]
+) -> Deferred[None]:
+    objects = call.store.objects
+    stored, checksum = upload.finish(piece)
+    attributes = Attributes(content_type, headers, checksum)
+    putting = objects.put_unseen(call.bucket_name, call.key, stored, attributes)
     return putting.addCallback(_answer_put, call)
 
 

@@ -228,6 +228,18 @@ class Objects:
         snapshot."""
         return self._put_seen(seen, name, key, new_body(body), attributes)
 
+    def put_unseen(
+        self, name: str, key: bytes, body: WrittenBody, attributes: Attributes
+    ) -> Deferred[tuple[Bucket, ObjectRecord]]:
+        """:meth:`put` without conditions of an inline body."""
+        seen = self.see(name, key)
+        if seen is None:
+            return Deferred.fromCoroutine(self.put(name, key, body, attributes, WritePrecondition.none))
+        try:
+            return self._put_seen(seen, name, key, new_body(body), attributes)
+        finally:
+            seen.snapshot.close()
+
     def put_whole(self, name: str, key: bytes, data: bytes) -> Deferred[tuple[Bucket, ObjectRecord]] | None:
         """:meth:`put` without conditions and attributes of at most ``inline_limit`` bytes. None: it has to wait before
         it can begin. Raises NoSuchBucket, and S3Error where nothing can be stored now.

@@ -145,8 +145,7 @@ async def receive(
     writer = begin(promises.size, promises.digests())
     try:
         pipe = _Pipe(writer, promises.decoder, max_size)
-        piece = request.body.take()
-        waiting = request.body.deliver(pipe) if piece is None else pipe.write(piece)
+        waiting = pipe.write(request.body.take()) if request.body.arrived else request.body.deliver(pipe)
         if waiting is not None:
             await waiting
         body = await writer.finish(footer)
@@ -160,24 +159,34 @@ async def receive(
         raise
 
 
-def receive_at_once(
-    request: Request, auth: Authenticated, begin: Begin, limit: int
-) -> tuple[WrittenBody, Checksum | None] | None:
-    """:func:`receive` of a body that is all there already; None where it is not, and then it is not touched.
+class SmallUpload:
+    """The body of a PUT that goes into the index, so that it is taken in one piece and nothing is waited for then."""
 
-    :param limit: bytes up to which a body goes into the index, so that nothing has to be waited for.
+    __slots__ = ("_limit", "_promises", "_writer")
+
+    def __init__(self, promises: Promises, writer: BodyWriter, limit: int) -> None:
+        self._promises = promises
+        self._writer = writer
+        self._limit = limit
+
+    def finish(self, piece: bytes) -> tuple[WrittenBody, Checksum | None]:
+        """All of it has come. Returns, and raises, what :func:`receive` does."""
+        _Pipe(self._writer, self._promises.decoder, self._limit).write(piece)
+        body = self._writer.finish_inline()
+        return body, self._promises.check(body.size, body.digests.hex, body.digests.raw)
+
+
+def begin_small(request: Request, auth: Authenticated, begin: Begin, limit: int) -> SmallUpload | None:
+    """What :func:`receive` does before it reads, of a body that takes at most ``limit`` bytes on the wire. None where it
+    says that it is longer without its coding.
+
+    :param limit: bytes up to which a body goes into the index.
     :raises S3Error: as :func:`receive`.
     """
     promises = read_promises(request, auth)
     if promises.size is None or promises.size > limit:
         return None
-    writer = begin(promises.size, promises.digests())
-    piece = request.body.take()
-    if piece is None:
-        return None
-    _Pipe(writer, promises.decoder, limit).write(piece)
-    body = writer.finish_inline()
-    return body, promises.check(body.size, body.digests.hex, body.digests.raw)
+    return SmallUpload(promises, begin(promises.size, promises.digests()), limit)
 
 
 async def read_document(
