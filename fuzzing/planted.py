@@ -137,6 +137,7 @@ BUGS = (
     Bug("plain-read", "safety", plain_signature, "is_signed", lambda canonical, claim, signature, key: True),
     Bug("plain-read", "safety", plain_signature, "_IF_THERE", ()),
     Bug("plain-read", "another reader", plain_reads, "has_each_once", lambda head, values: True),
+    Bug("plain-read", "another reader", plain_reads, "resolve", lambda spec, size: (spec.first or 0, 1)),
     Bug("plain-read", "safety", accesslog, "_target", lambda uri: uri.decode("ascii")),
     Bug("plain-write", "another reader", plain_writes, "_match", _looks_past_if_match),
     Bug(

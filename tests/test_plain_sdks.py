@@ -23,6 +23,7 @@ OBJECTS: dict[str, dict[str, Any]] = {
     "blob": {"Body": b"x" * 100_000},
     "summed": {"Body": b"x", "ChecksumAlgorithm": "SHA256"},
 }
+WITHOUT_CHECKSUM_MODE = [sdk for sdk, lines in SDKS.items() if "checksum-mode" not in lines.lower()]
 USERS = Credentials([("alice", *CREDENTIALS["alice"])])
 
 
@@ -45,6 +46,21 @@ def test_both_ways_give_the_same(signed_server: Any, signed_s3: Any, signed_buck
         assert told(answer) == told(ask(signed_server, method, path, lines + LONG_WAY))
         with_checksum = key == "summed" and "checksum-mode" in lines.lower()
         assert ("x-amz-checksum-sha256" in answer.headers) is with_checksum
+
+
+@pytest.mark.parametrize("key", [*OBJECTS, "empty", "missing"])
+def test_both_ways_give_the_same_range(signed_server: Any, signed_s3: Any, signed_bucket: str, key: str) -> None:
+    if key != "missing":
+        signed_s3.put_object(Bucket=signed_bucket, Key=key, **OBJECTS.get(key, {}))
+    path, statuses = f"/s3/{signed_bucket}/{key}", []
+    for wanted in ("0-52428799", "0-0", "1-3", "1-", "-4", "-0", "9-", "10-", "3-1", "-", "00-01", "0-999999999999999"):
+        for method in ("GET", "HEAD"):
+            for sdk in SDKS.values():
+                lines = f"{sdk}Range: bytes={wanted}\r\n"
+                answer = ask(signed_server, method, path, lines)
+                assert told(answer) == told(ask(signed_server, method, path, lines + LONG_WAY))
+                statuses.append(answer.status)
+    assert set(statuses) == {"empty": {200, 416}, "missing": {404}}.get(key, {200, 206, 416})
 
 
 def test_a_query_that_says_what_the_method_says(signed_server: Any, signed_s3: Any, signed_bucket: str) -> None:
@@ -118,11 +134,14 @@ async def test_the_tree_is_not_asked(sdk: str, users: Credentials | None, tmp_pa
             made.dataReceived(signed("GET", "/s3/bck/k?x-id=GetObject", "127.0.0.1:8080", SDKS[sdk], 0.0))
             assert transport.value().count(b"HTTP/1.1 200 OK") == 2
             assert transport.value().endswith(b"\r\n\r\nbody")
+            if sdk in WITHOUT_CHECKSUM_MODE:
+                made.dataReceived(signed("GET", "/s3/bck/k", "127.0.0.1:8080", SDKS[sdk] + "Range: bytes=1-2\r\n", 0.0))
+                assert transport.value().endswith(b"Content-Range: bytes 1-2/4\r\nContent-Length: 2\r\n\r\nod")
             assert tree.asked == 0
             # And everything else is the tree's.
             for number, other in enumerate(
                 (
-                    head.replace(b"\r\n\r\n", b"\r\nRange: bytes=0-1\r\n\r\n"),
+                    head.replace(b"\r\n\r\n", b"\r\nRange: bytes=0-1,2-3\r\n\r\n"),
                     head.replace(b"127.0.0.1", b"evil.example"),
                     head.replace(b": ", b":  ", 2),
                     head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),

@@ -22,7 +22,7 @@ from aisobj.protocol.sigv4 import HEADER, is_signed, plain_authorization, read_c
 _VALUE = rb"[!-~]++(?>(?: [!-~]++)*)"
 
 #: Names in lower case -> what the value may be, as a regular expression without groups. None of them changes the answer
-#: but ``x-amz-checksum-mode``, which asks for one header more.
+#: but ``x-amz-checksum-mode``, which asks for one header more, and ``range``.
 HEADERS: Final[Mapping[bytes, bytes]] = {
     b"host": rb"[A-Za-z0-9.-]++(?>(?::[0-9]{1,5}+)?)",
     b"authorization": _VALUE,
@@ -31,6 +31,7 @@ HEADERS: Final[Mapping[bytes, bytes]] = {
     b"x-amz-checksum-mode": b"ENABLED",
     b"x-amz-user-agent": _VALUE,
     b"user-agent": _VALUE,
+    b"range": rb"bytes=[0-9]{0,15}+-[0-9]{0,15}+",
     b"accept": _VALUE,
     b"accept-encoding": _VALUE,
     b"accept-language": _VALUE,
@@ -43,7 +44,7 @@ HEADERS: Final[Mapping[bytes, bytes]] = {
 PlainHeaders = Sequence[bytes | None]
 
 _PLACES: Final = {name: place for place, name in enumerate(HEADERS)}
-HOST, AUTHORIZATION, DATE, PAYLOAD, CHECKSUM_MODE, AMZ_AGENT, AGENT = range(7)
+HOST, AUTHORIZATION, DATE, PAYLOAD, CHECKSUM_MODE, AMZ_AGENT, AGENT, RANGE = range(8)
 _MUST_BE_SIGNED: Final = frozenset((b"host", b"x-amz-date"))
 _IF_THERE: Final = ((CHECKSUM_MODE, b"x-amz-checksum-mode"), (AMZ_AGENT, b"x-amz-user-agent"))
 

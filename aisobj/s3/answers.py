@@ -27,18 +27,29 @@ def read_headers(bucket: Bucket, record: ObjectRecord) -> Headers:
     return headers
 
 
-def read_lines(bucket: Bucket, record: ObjectRecord, with_checksum: bool) -> bytes | None:
+def read_lines(
+    bucket: Bucket, record: ObjectRecord, with_checksum: bool, span: tuple[int, int] | None = None
+) -> bytes | None:
     """What an answer with a whole object carries, Content-Length too, as lines; None for an object that has headers of
     its own, or a version to show. (Measured: a third of what the list takes, until it is lines.)
+
+    :param span: offset and length, at least 1, where only so much is sent.
     """
     content_type = _content_type(record.content_type)
     if record.headers or bucket.props.versioning_status is _ENABLED or content_type is None:
         return None
+    if span is not None:
+        content_type += "\r\nContent-Range: " + content_range(*span, record.size)
     return (
         f'Last-Modified: {http_date(record.mtime)}\r\nETag: "{record.etag}"\r\nAccept-Ranges: bytes\r\n'
         f"Content-Type: {content_type}\r\n{_checksum_lines(record.checksum) if with_checksum else ''}"
-        f"Content-Length: {record.size}\r\n"
+        f"Content-Length: {record.size if span is None else span[1]}\r\n"
     ).encode("ascii")
+
+
+def content_range(offset: int, length: int, size: int) -> str:
+    """The value of ``Content-Range`` in an answer with some of the ``size`` bytes of an object."""
+    return f"bytes {offset}-{offset + length - 1}/{size}"
 
 
 @lru_cache(maxsize=256)

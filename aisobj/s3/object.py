@@ -14,7 +14,7 @@ from aisobj.protocol.metadata import freshness_headers, parse_object_headers, re
 from aisobj.protocol.operations import Level
 from aisobj.protocol.query import EMPTY
 from aisobj.s3 import multipart
-from aisobj.s3.answers import Headers, checksum_headers, read_headers, write_headers
+from aisobj.s3.answers import Headers, checksum_headers, content_range, read_headers, write_headers
 from aisobj.s3.call import Call, S3Resource
 from aisobj.s3.copying import copy_object
 from aisobj.s3.deleting import delete_object
@@ -126,7 +126,7 @@ def _if_range(call: Call, record: ObjectRecord) -> bool:
 
 def _partial(headers: Headers, offset: int, length: int, size: int) -> tuple[int, int, int]:
     if length:
-        headers.append((b"Content-Range", b"bytes %d-%d/%d" % (offset, offset + length - 1, size)))
+        headers.append((b"Content-Range", content_range(offset, length, size).encode("ascii")))
         return 206, offset, length
     return 200, offset, length
 

@@ -177,8 +177,9 @@ class SmallUpload:
 
 
 def begin_small(request: Request, auth: Authenticated, begin: Begin, limit: int) -> SmallUpload | None:
-    """What :func:`receive` does before it reads, of a body that takes at most ``limit`` bytes on the wire. None where it
-    says that it is longer without its coding.
+    """What :func:`receive` does before it reads, of a body that takes at most ``limit`` bytes on the wire.
+
+    None where it is said to be longer without its coding.
 
     :param limit: bytes up to which a body goes into the index.
     :raises S3Error: as :func:`receive`.
