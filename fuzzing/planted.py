@@ -37,7 +37,7 @@ from aisobj.protocol import (
     xmlread,
 )
 from aisobj.protocol import signing as verifying
-from aisobj.s3 import plain_reads, plain_writes
+from aisobj.s3 import plain_reads, plain_sdk_writes, plain_writes
 from aisobj.storage import blob_format, records
 from aisobj.web import accesslog, channel, framing, head
 from fuzzing import judge, worker
@@ -135,7 +135,7 @@ BUGS = (
     Bug("plain-read", "another reader", plain_reads, "_match", _looks_past_range),
     Bug("plain-read", "safety", presigned, "is_signed", lambda canonical, claim, signature, key: True),
     Bug("plain-read", "safety", plain_signature, "is_signed", lambda canonical, claim, signature, key: True),
-    Bug("plain-read", "safety", plain_signature, "_IF_THERE", ()),
+    Bug("plain-read", "safety", plain_signature.READS, "signed_if_there", ()),
     Bug("plain-read", "another reader", plain_reads, "has_each_once", lambda head, values: True),
     Bug("plain-read", "another reader", plain_reads, "resolve", lambda spec, size: (spec.first or 0, 1)),
     Bug("plain-read", "safety", accesslog, "_target", lambda uri: uri.decode("ascii")),
@@ -143,6 +143,10 @@ BUGS = (
     Bug(
         "plain-write", "another reader", plain_writes.PlainWrites, "_is_whole", lambda self, method, lengths, body: True
     ),
+    Bug("plain-write", "safety", plain_signature, "is_signed", lambda canonical, claim, signature, key: True),
+    Bug("plain-write", "safety", plain_signature.WRITES, "signed_if_there", ()),
+    Bug("plain-write", "another reader", plain_sdk_writes, "has_each_once", lambda head, values: True),
+    Bug("plain-write", "another reader", plain_sdk_writes, "_is_announced", lambda values: True),
     Bug("plain-write", "safety", plain_writes, "write_lines", lambda bucket, record: b"Content-Length: 0\r\n"),
     Bug("range", "another reader", conditions, "_number", lambda text: int(text[:9]) if text else None),
     Bug("range", "memory", targets, "parse_range", _keeps),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import md5, sha256
 from typing import Any
 from urllib.parse import urlsplit
+from zlib import crc32
 
 from s3raw import Answer, Wire
 from server import CREDENTIALS
@@ -47,6 +50,25 @@ SDKS = {
     "c++": "Accept: */*\r\namz-sdk-invocation-id: 8B-1\r\namz-sdk-request: attempt=1\r\n"
     "authorization: {authorization}\r\nuser-agent: aws-sdk-cpp/1.11 ua/2.1 lang/c++#C++11\r\n"
     "x-amz-content-sha256: {payload}\r\nx-amz-date: {date}\r\n",
+}
+#: The same of PutObject; all headers that begin with ``x-amz-`` are signed, and those that Go signs besides.
+SDK_WRITES = {
+    "python": "Accept-Encoding: identity\r\nx-amz-sdk-checksum-algorithm: CRC32\r\n"
+    "User-Agent: Boto3/1.44.8 md/Botocore#1.44.8 ua/2.1 os/linux#6.1 lang/python#3.11.7\r\nExpect: 100-continue\r\n"
+    "X-Amz-Date: {date}\r\nX-Amz-Content-SHA256: {payload}\r\nx-amz-checksum-crc32: {crc32}\r\n"
+    "Authorization: {authorization}\r\namz-sdk-invocation-id: 5f1b0d0c\r\namz-sdk-request: attempt=1; max=3\r\n"
+    "Content-Length: {length}\r\n",
+    "s5cmd": "User-Agent: aws-sdk-go/1.44.298 (go1.22.10; linux; amd64) S3Manager\r\nContent-Length: {length}\r\n"
+    "Authorization: {authorization}\r\nContent-Md5: {md5}\r\nContent-Type: application/octet-stream\r\n"
+    "X-Amz-Content-Sha256: {payload}\r\nX-Amz-Date: {date}\r\nAccept-Encoding: gzip\r\n",
+    "rclone": "User-Agent: rclone/v1.69\r\nContent-Length: {length}\r\nAuthorization: {authorization}\r\n"
+    "Content-Md5: {md5}\r\nContent-Type: text/plain; charset=utf-8\r\nX-Amz-Acl: private\r\n"
+    "X-Amz-Content-Sha256: UNSIGNED-PAYLOAD\r\nX-Amz-Date: {date}\r\nX-Amz-Meta-Mtime: 1795698813.415287453\r\n"
+    "Accept-Encoding: gzip\r\n",
+    "go 2": "User-Agent: aws-sdk-go-v2/1.30 ua/2.1 os/linux lang/go#1.23\r\nContent-Length: {length}\r\n"
+    "Accept-Encoding: identity\r\nAmz-Sdk-Invocation-Id: 0d4b\r\nAmz-Sdk-Request: attempt=1; max=3\r\n"
+    "Authorization: {authorization}\r\nContent-Type: application/octet-stream\r\nX-Amz-Checksum-Crc32: {crc32}\r\n"
+    "X-Amz-Content-Sha256: {payload}\r\nX-Amz-Date: {date}\r\nX-Amz-Sdk-Checksum-Algorithm: CRC32\r\n",
 }
 #: No client sends it, and the short way does not know it.
 LONG_WAY = "X-Long-Way: 1\r\n"
@@ -111,6 +133,37 @@ def signed(
     date, payload, authorization = (value.decode() for _, value in added)
     filled = lines.format(date=date, payload=payload, authorization=authorization)
     return f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{filled}\r\n".encode()
+
+
+def signed_write(target: str, host: str, lines: str, body: bytes, now: float) -> bytes:
+    """The head of a PUT of ``body`` with the lines of one of :data:`SDK_WRITES`."""
+    path, _, query = target.partition("?")
+    told = {
+        "length": len(body),
+        "md5": b64encode(md5(body).digest()).decode(),
+        "crc32": b64encode(crc32(body).to_bytes(4)).decode(),
+    }
+    kept = {name: f"{{{name}}}" for name in ("date", "payload", "authorization")}
+    lines = lines.format(**told, **kept)
+    fields = [line.partition(": ")[::2] for line in lines.split("\r\n") if "{" not in line]
+    to_sign = [(b"host", host.encode())]
+    for name, value in sorted((name.lower(), value) for name, value in fields):
+        if name.startswith(("x-amz-", "content-")) and name != "x-amz-content-sha256":
+            to_sign.append((name.encode(), value.encode()))
+    added = sign_headers(
+        b"PUT",
+        path.encode(),
+        query.encode(),
+        to_sign,
+        UNSIGNED_PAYLOAD if UNSIGNED_PAYLOAD in lines else sha256(body).hexdigest(),
+        access_key=CREDENTIALS["alice"][0],
+        secret=CREDENTIALS["alice"][1],
+        region="us-east-1",
+        now=now,
+    )
+    date, payload, authorization = (value.decode() for _, value in added)
+    filled = lines.format(date=date, payload=payload, authorization=authorization)
+    return f"PUT {target} HTTP/1.1\r\nHost: {host}\r\n{filled}\r\n".encode()
 
 
 class Nobody(Resource):

@@ -135,18 +135,23 @@ class S3Resource(OperationResource):
         self.bucket_name = bucket_name
 
     def handle(self, request: Request) -> Deferred[None] | None:
-        request.bucket, key = self.bucket_name, request.key
+        request.bucket = self.bucket_name
         if request.method == b"OPTIONS":  # a browser's question, which is never signed
             request.operation = cors.PREFLIGHT
             raise cors.preflight_refusal(request.header(b"origin"), request.header(b"access-control-request-method"))
         auth = self.context.authenticator.authenticate(request)
         query = EMPTY if auth.only_signature else parse_query(request.query)
-        operation = find(self.level, request.method, query, request.header)
+        return self.perform(request, auth, query, find(self.level, request.method, query, request.header))
+
+    def perform(
+        self, request: Request, auth: Authenticated, query: Query, operation: Operation
+    ) -> Deferred[None] | None:
+        """Answer a request of somebody who may come in, at once (None) or later. May raise."""
         request.operation = operation.name
         if query is not EMPTY or not request.has_none_of(operation.guard.names) or not operation.implemented:
             admit(operation, query, request.header)
         self.check_names(request)
-        call = Call(self.context, request, auth, query, operation, self.bucket_name, key)
+        call = Call(self.context, request, auth, query, operation, self.bucket_name, request.key)
         running = self.handlers[operation.name](call)
         return running if running is None or isinstance(running, Deferred) else Deferred.fromCoroutine(running)
 

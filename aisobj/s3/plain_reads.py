@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aisobj.errors import S3Error
 from aisobj.protocol.conditions import parse_range, resolve
 from aisobj.protocol.plain_signature import AGENT as AGENT_PLACE
-from aisobj.protocol.plain_signature import CHECKSUM_MODE, RANGE, PlainHeaders
+from aisobj.protocol.plain_signature import CHECKSUM_MODE, RANGE, READS, PlainValues
 from aisobj.protocol.presigned import PlainQuery, without_secrets
 from aisobj.s3.answers import read_lines
 from aisobj.s3.call import Context
@@ -17,22 +17,24 @@ from aisobj.s3.plain_head import (
     AGENT,
     HOST,
     KEEP_ALIVE,
-    SDK_HEADERS,
-    SDK_TARGET,
     TARGET,
     has_each_once,
     note_sender,
+    sdk_headers,
+    sdk_target,
 )
 from aisobj.web.request import PlainRequest
 
 if TYPE_CHECKING:
-    from aisobj.model import Principal
+    from aisobj.protocol.signing import Authenticated
     from aisobj.web.channel import Channel
 
 _match = re.compile(
     rb"(GET|HEAD) " + TARGET + rb" HTTP/1\.1\r\n" + HOST + ACCEPT + AGENT + ACCEPT + KEEP_ALIVE + rb"\r\n"
 ).fullmatch
-_match_signed = re.compile(rb"(GET|HEAD) " + SDK_TARGET + rb" HTTP/1\.1\r\n" + SDK_HEADERS + rb"\r\n").fullmatch
+_match_signed = re.compile(
+    rb"(GET|HEAD) " + sdk_target(b"GetObject", b"HeadObject") + rb" HTTP/1\.1\r\n" + sdk_headers(READS) + rb"\r\n"
+).fullmatch
 
 
 class PlainReads:
@@ -61,7 +63,8 @@ class PlainReads:
                 signed = self._read_signed(head)
                 if signed is None:
                     return False
-                (method, uri, path, raw_bucket, key), principal, values = signed
+                (method, uri, path, raw_bucket, key), auth, values = signed
+                principal = None if auth is None else auth.principal
                 agent, with_checksum, wanted = values[AGENT_PLACE], values[CHECKSUM_MODE] is not None, values[RANGE]
                 target = uri
             if principal is None:
@@ -86,7 +89,7 @@ class PlainReads:
         request.respond_lines(200 if span is None else 206, lines, content)
         return True
 
-    def _read_signed(self, head: bytes) -> tuple[list[bytes], Principal | None, PlainHeaders] | None:
+    def _read_signed(self, head: bytes) -> tuple[list[bytes], Authenticated | None, PlainValues] | None:
         """One as SDKs send it, with a signature in ``Authorization`` (an open server looks at none): method, target,
         path, bucket and key; who asks; and the headers. Raises what the tree is to tell.
         """
@@ -96,8 +99,8 @@ class PlainReads:
         method, uri, path, bucket, key, query, *values = match.groups()
         if not has_each_once(head, values):
             return None
-        principal = self._authenticator.authenticate_plain(method, path, query or b"", values)
-        return [method, uri, path, bucket, key], principal, values
+        auth = self._authenticator.authenticate_plain(READS, method, path, query or b"", values)
+        return [method, uri, path, bucket, key], auth, values
 
 
 def _cut(content: bytes | memoryview, wanted: bytes, with_checksum: bool) -> tuple[tuple[int, int], bytes | memoryview]:

@@ -11,6 +11,7 @@ from aisobj.protocol.presigned import PlainQuery, without_secrets
 from aisobj.s3.answers import write_lines
 from aisobj.s3.call import Context, S3Resource
 from aisobj.s3.plain_head import ACCEPT, AGENT, HOST, KEEP_ALIVE, TARGET, note_sender
+from aisobj.s3.plain_sdk_writes import PlainSdkWrites
 from aisobj.web.body import WholeBody
 from aisobj.web.request import PlainRequest, Request
 
@@ -45,12 +46,13 @@ class PlainWrites:
         self._objects = context.store.objects
         self._authenticator = context.authenticator
         self._edge = S3Resource(context)  # tells what fails
+        self._as_sdk = PlainSdkWrites(context)
 
     def __call__(self, channel: Channel, data: bytes) -> bool:
         end = data.find(b"\r\n\r\n") + 4
         match = _match(data, 0, end) if end <= channel.site.limits.head_bytes else None
         if match is None:
-            return False
+            return self._as_sdk(channel, data)
         started = channel.site.now()
         method, uri, path, raw_bucket, key, *query, early, host, agent, middle, late = match.groups()
         bucket, body = raw_bucket.decode("ascii"), data[end:]

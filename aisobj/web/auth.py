@@ -15,7 +15,7 @@ from aisobj.errors import S3Error
 from aisobj.model import ANONYMOUS, Principal
 from aisobj.protocol.authentication import verify
 from aisobj.protocol.credentials import Credentials
-from aisobj.protocol.plain_signature import HOST, PlainHeaders, verify_plain_headers
+from aisobj.protocol.plain_signature import HOST, PAYLOAD, PlainHeaders, PlainValues, verify_plain_headers
 from aisobj.protocol.presigned import PlainQuery, verify_bare
 from aisobj.protocol.signing import Authenticated, PayloadMode, SignedRequest, payload_mode
 from aisobj.web.request import Request
@@ -77,13 +77,16 @@ class Authenticator:
             return None
         return verify_bare(method, path, host, query, self._credentials, self._now(), region=self._region)
 
-    def authenticate_plain(self, method: bytes, path: bytes, query: bytes, values: PlainHeaders) -> Principal | None:
+    def authenticate_plain(
+        self, headers: PlainHeaders, method: bytes, path: bytes, query: bytes, values: PlainValues
+    ) -> Authenticated | None:
         """The same of one that has some of the headers that SDKs send with a signature; parameters as for
         :func:`aisobj.protocol.plain_signature.verify_plain_headers`."""
         if self._credentials is None:
             host = values[HOST]
-            return ANONYMOUS if host is not None and self._knows(host) else None
-        return verify_plain_headers(method, path, query, values, self._credentials, self._now(), region=self._region)
+            return _anonymous(values[PAYLOAD]) if host is not None and self._knows(host) else None
+        now, region = self._now(), self._region
+        return verify_plain_headers(headers, method, path, query, values, self._credentials, now, region=region)
 
     def _knows(self, header: bytes) -> bool:
         """An open server answers to this Host."""

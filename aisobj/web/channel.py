@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from socket import MSG_PEEK
 from typing import TYPE_CHECKING
 
@@ -152,6 +153,19 @@ class Channel(Protocol):
         """For a shortcut, before it answers: this is the request that is being answered."""
         self._request = request
         self._deadline = math.inf
+
+    def process(self, request: Request, received: bytes, run: Callable[[], None]) -> None:
+        """For a shortcut: ``run`` has a request answered, of whose body ``received`` is the beginning."""
+        self.begin(request)
+        if request.body is not NO_BODY:
+            self._buffer = received
+            self._begin_body(request.body)
+        self._advancing = True
+        try:
+            run()
+        finally:
+            self._advancing = False
+        self.advance()
 
     def advance(self) -> None:
         """Go on with what has been read, as far as it goes."""

@@ -51,14 +51,18 @@ class OperationResource(Resource):
 
     def render(self, request: Request) -> int:
         """twisted.web's entry."""
+        self.run(request, self.handle)
+        return NOT_DONE_YET
+
+    def run(self, request: Request, handle: Callable[[Request], Deferred[None] | None]) -> None:
+        """Have a request answered, or tell what it fails with."""
         try:
-            running = self.handle(request)
+            running = handle(request)
         except Exception:
             self._failed(Failure(), request)
         else:
             if running is not None:
                 self.watch(running, request)
-        return NOT_DONE_YET
 
     def watch(
         self, running: Deferred[Any], request: Request, answer: Callable[[Any, Request], None] | None = None

@@ -326,3 +326,12 @@ class PlainRequest(Request):
         self.header = _NO_HEADERS.get
         self.started = started
         self.request_id = new_request_id()
+
+    def set_headers(self, fields: dict[bytes, bytes]) -> None:
+        """For an operation that asks for them.
+
+        :param fields: names in lower case -> values.
+        """
+        self.raw_headers = list(fields.items())
+        self.header = fields.get
+        self.has_none_of = fields.keys().isdisjoint

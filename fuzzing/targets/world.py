@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -110,11 +111,12 @@ class World:
         """We are the file of the audit log."""
         self._audited.append(line)
 
-    def ask(self, is_open: bool, data: bytes) -> tuple[str, list[str]]:
-        """What was sent and logged when ``data`` came on a connection of its own."""
+    def ask(self, is_open: bool, *pieces: bytes) -> tuple[str, list[str]]:
+        """What was sent and logged when ``pieces`` came, one after the other, on a connection of their own."""
         self._forget()
         channel, transport = self.connect(is_open)
-        channel.dataReceived(data)
+        for piece in pieces:
+            channel.dataReceived(piece)
         self.clock.pump([0.0] * 4)  # a listing is made in slices
         sent = without_ids(transport)
         channel.connectionLost()
@@ -165,7 +167,7 @@ def worlds() -> tuple[World, World]:
     return World(True), World(False)
 
 
-def signed_lines(method: bytes, target: bytes, how: int, lines: list[bytes]) -> list[bytes]:
+def signed_lines(method: bytes, target: bytes, how: int, lines: list[bytes], body: bytes = b"") -> list[bytes]:
     """The head's lines as some byte ``how`` wants them: as they are, or with a right signature (of every ``x-amz-*``,
     of all that there is, or of too little), with names as botocore writes them or in lower case."""
     if how & 4 or not how & 8:
@@ -175,7 +177,7 @@ def signed_lines(method: bytes, target: bytes, how: int, lines: list[bytes]) -> 
     to_sign = [(b"host", HOST)]
     if how & (16 | 128) != 16 | 128:
         to_sign += [field for field in fields if how & 16 or field[0].startswith(b"x-amz-")]
-    payload = signing.UNSIGNED_PAYLOAD if how & 32 else signing.EMPTY_SHA256
+    payload = signing.UNSIGNED_PAYLOAD if how & 32 else sha256(body).hexdigest()
     added = signing.sign_headers(
         method, path, query, to_sign, payload, access_key=ACCESS_KEY, secret=SECRET, region="us-east-1", now=NOW
     )
