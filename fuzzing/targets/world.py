@@ -117,10 +117,14 @@ class World:
         channel, transport = self.connect(is_open)
         for piece in pieces:
             channel.dataReceived(piece)
-        self.clock.pump([0.0] * 4)  # a listing is made in slices
-        sent = without_ids(transport)
+        for _ in range(4):  # a listing is made in slices
+            waiting = self.clock.getDelayedCalls()
+            if not waiting or waiting[0].getTime() > self.clock.seconds():
+                break
+            self.clock.advance(0.0)
+        sent = transport.value().decode("latin-1")
         channel.connectionLost()
-        return sent, self.logged()
+        return _without_ids_of(self._requests(), sent), self.logged()
 
     def connect(self, is_open: bool) -> tuple[Channel, Transport]:
         """A client of one of the sites."""
@@ -145,9 +149,10 @@ class World:
 
     def logged(self) -> list[str]:
         """The lines of both logs, without ids, since the last :meth:`ask` or :meth:`reset`."""
-        lines = [_line(request, "now", 0.0) for request in self._requests()]
+        requests = self._requests()
+        lines = [_line(request, "now", 0.0) for request in requests]
         lines += [line.decode("ascii") for line in self._audited]
-        return [_without_request_ids("ID", line) for line in lines]
+        return [_without_ids_of(requests, line) for line in lines]
 
     def rows(self) -> dict[bytes, dict[bytes, bytes]]:
         """All that the index holds, by partition."""
@@ -194,6 +199,12 @@ def now(running: Any) -> Any:
     deferred.addCallback(found.append)
     demand(len(found) == 1, "the engine in memory does not wait", deferred)
     return found[0]
+
+
+def _without_ids_of(requests: list[Request], text: str) -> str:
+    for request in requests:
+        text = text.replace(request.request_id, "ID")
+    return text
 
 
 def without_ids(transport: Transport) -> str:
