@@ -1,14 +1,15 @@
-"""Plain requests: on a whole small object, as what reads and writes a data set sends them.
+"""Plain requests: on a whole object, as what reads and writes a data set sends them.
 
 Such a request says nothing but who asks for what: a presigned URL as SDKs write it (or, where the server is open, one
-without a signature), Host, and headers that change nothing; a read may also be signed as SDKs do it in
-``Authorization``. One match of a regular expression takes it apart, and it costs half of what it does in the resource
-tree (docs/performance.md).
+without a signature), Host, and headers that change nothing; or it is signed as SDKs do it in ``Authorization``. One
+match of a regular expression takes it apart, and it costs half of what it does in the resource tree
+(docs/performance.md).
 
 It is a shortcut, not a second opinion: what cannot be answered with success (another form, a wrong signature, no such
 object, no space) is left to the tree, which looks at it from the beginning and alone tells errors; what fails once a
-commit is on its way is told as the tree tells it. The fuzzing targets ``plain-read`` and ``plain-write`` hold the two
-against each other.
+commit is on its way is told as the tree tells it. (What SDKs write goes to the very operation that the tree would have
+led to, so that this tells its errors.) The fuzzing targets ``plain-read`` and ``plain-write`` hold the two against each
+other.
 """
 
 from __future__ import annotations
