@@ -4,7 +4,9 @@ and by the tree everything happens alike, step by step."""
 from __future__ import annotations
 
 import os
+from base64 import b64encode
 from collections.abc import Callable, Iterator
+from hashlib import md5
 from random import Random
 from typing import Any
 
@@ -15,7 +17,7 @@ from twisted.python.failure import Failure
 
 from aisobj.errors import CommitUnknown, StorageError, StoreFull, StoreReadOnly
 from aisobj.s3.call import S3Resource
-from fuzzing.targets.world import HOST, World, presigned, without_ids
+from fuzzing.targets.world import HOST, World, presigned, signed_lines, without_ids
 from reliability.program import fresh_seed
 
 SCRIPTS = int(os.environ.get("PLAIN_SCRIPTS", "400"))
@@ -62,33 +64,43 @@ class LateCommits:
 
 def request(chance: Random, is_open: bool) -> bytes:
     method = chance.choice([b"PUT", b"PUT", b"PUT", b"DELETE", b"DELETE", b"GET", b"HEAD"])
+    in_header = chance.random() < 0.5
     how = 4 | chance.choice([0, 16, 32, 128, 144]) if not is_open or chance.random() < 0.4 else 0
-    target = presigned(method, b"/s3/%b/%b" % (chance.choice(_BUCKETS), chance.choice(_KEYS)), how)
-    if chance.random() < 0.05:
-        target = target[:-1] + b"0"
-    body = bytes(chance.choices(b"xyz", k=chance.choice([0, 1, 5, 63, 64, 65]))) if method == b"PUT" else b""
-    lines = [b"Host: " + HOST]
+    target = b"/s3/%b/%b" % (chance.choice(_BUCKETS), chance.choice(_KEYS))
+    if not in_header:
+        target = presigned(method, target, how)
+        if chance.random() < 0.05:
+            target = target[:-1] + b"0"
+    body = bytes(chance.choices(b"xyz", k=chance.choice([0, 1, 5, 63, 64, 65, 300]))) if method == b"PUT" else b""
+    lines = []
     for probability, line in (
         (0.3, b"User-Agent: x/1"),
         (0.95 * (method == b"PUT"), b"Content-Length: %d" % len(body)),
         (0.2, b"Connection: keep-alive"),
         (0.1, b"Connection: close"),
         (0.1, b"If-Match: *"),
-        (0.1, b"Expect: 100-continue"),
+        (0.2, b"Expect: 100-continue"),
+        (0.2 * in_header, b"Range: bytes=1-3"),
+        (0.3 * (in_header and method == b"PUT"), b"Content-MD5: " + b64encode(md5(body).digest())),
+        (0.05 * (in_header and method == b"PUT"), b"x-amz-checksum-crc32: AAAAAA=="),
     ):
         if chance.random() < probability:
             lines.append(line)
-    return b"\r\n".join([method + b" " + target + b" HTTP/1.1", *lines, b"", b""]) + body
+    if in_header:
+        wrong = b"x" if chance.random() < 0.1 else b""
+        lines = signed_lines(method, target, 8 | chance.choice([0, 16, 32, 128, 176]), lines, body + wrong)
+    return b"\r\n".join([method + b" " + target + b" HTTP/1.1", b"Host: " + HOST, *lines, b"", b""]) + body
 
 
 def pieces(chance: Random, is_open: bool) -> Iterator[bytes]:
-    """Requests as they may arrive: whole, in two pieces, or two at once."""
+    """Requests as they may arrive: whole, in two pieces, most of them a head and its body, or two at once."""
     for _ in range(chance.randint(1, 4)):
         whole, how = request(chance, is_open), chance.random()
         if how < 0.2:
             whole += request(chance, is_open)
-        elif how < 0.4:
-            cut = chance.randrange(1, len(whole))
+        elif how < 0.5:
+            head = whole.index(b"\r\n\r\n") + 4
+            cut = chance.randrange(1 if how < 0.3 else head, len(whole) + 1)
             yield whole[:cut]
             whole = whole[cut:]
         yield whole
