@@ -159,43 +159,27 @@ def _part_checksum(record: ObjectRecord, body: Body | None, offset: int, length:
 
 def put_object(call: Call) -> Coroutine[Deferred[Any], Any, None] | Deferred[None]:
     """PutObject. A small one, without conditions, takes no coroutine."""
-    length = call.request.body.length
-    if length is None or length > call.store.objects.inline_limit:
+    request, limit = call.request, call.store.objects.inline_limit
+    if request.body.length is None or request.body.length > limit:
         return _put(call)
-    putting = _put_small(call) if call.request.has_none_of(WritePrecondition.HEADERS) else None
-    return _put(call) if putting is None else putting
+    if not request.has_none_of(WritePrecondition.HEADERS):
+        return _put(call)
+    bucket, begin = call.bucket(), call.store.objects.writer
+    content_type, headers = parse_object_headers(call.object_headers())
+    upload = begin_small(request, call.auth, lambda size, digests: begin(bucket, digests, size), limit)
+    if upload is None:
+        return _put(call)
+    if request.body.arrived:
+        return _put_small(request.body.take(), call, upload, content_type, headers)
+    return request.body.read(limit).addCallback(_put_small, call, upload, content_type, headers)
 
 
-def _put_small(call: Call) -> Deferred[None] | None:
-    """None: it takes the longer way; nothing is done yet."""
-    objects, body = call.store.objects, call.request.body
-    seen = objects.see(call.bucket_name, call.key) if body.arrived else None
-    try:
-        bucket = call.bucket() if seen is None else seen.bucket
-        content_type, headers = parse_object_headers(call.object_headers())
-        upload = begin_small(
-            call.request, call.auth, lambda size, digests: objects.writer(bucket, digests, size), objects.inline_limit
-        )
-        if upload is None:
-            return None
-        if seen is None:
-            return body.read(objects.inline_limit).addCallback(_put_arrived, call, upload, content_type, headers)
-        stored, checksum = upload.finish(body.take())
-        attributes = Attributes(content_type, headers, checksum)
-        putting = objects.put_seen(seen, call.bucket_name, call.key, stored, attributes)
-    finally:
-        if seen is not None:
-            seen.snapshot.close()
-    return putting.addCallback(_answer_put, call)
-
-
-def _put_arrived(
+def _put_small(
     piece: bytes, call: Call, upload: SmallUpload, content_type: str, headers: dict[str, str]
 ) -> Deferred[None]:
-    objects = call.store.objects
-    stored, checksum = upload.finish(piece)
+    body, checksum = upload.finish(piece)
     attributes = Attributes(content_type, headers, checksum)
-    putting = objects.put_unseen(call.bucket_name, call.key, stored, attributes)
+    putting = call.store.objects.put_inline(call.bucket_name, call.key, body, attributes)
     return putting.addCallback(_answer_put, call)
 
 

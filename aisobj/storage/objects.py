@@ -221,17 +221,10 @@ class Objects:
             await self.discard(body)
             raise
 
-    def put_seen(
-        self, seen: Seen, name: str, key: bytes, body: WrittenBody, attributes: Attributes
-    ) -> Deferred[tuple[Bucket, ObjectRecord]]:
-        """:meth:`put` without conditions of an inline body, over what :meth:`see` has found. The caller closes the
-        snapshot."""
-        return self._put_seen(seen, name, key, new_body(body), attributes)
-
-    def put_unseen(
+    def put_inline(
         self, name: str, key: bytes, body: WrittenBody, attributes: Attributes
     ) -> Deferred[tuple[Bucket, ObjectRecord]]:
-        """:meth:`put` without conditions of an inline body."""
+        """:meth:`put` without conditions of an inline body. Raises NoSuchBucket."""
         seen = self.see(name, key)
         if seen is None:
             return Deferred.fromCoroutine(self.put(name, key, body, attributes, WritePrecondition.none))
