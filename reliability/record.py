@@ -18,7 +18,10 @@ _DOCS = Path(__file__).parent.parent / "docs"
 MEASURED = _DOCS / "reliability.json"
 PAGE = _DOCS / "reliability.md"
 
-_marked = re.compile(r"<!-- (reliability\.\w+|fuzzing\.?\w*) -->.*?<!-- / -->", re.DOTALL)
+#: How the markers begin that name tests (see ``promises``).
+TESTS = "tests."
+
+_marked = re.compile(r"<!-- (reliability\.\w+|fuzzing\.?\w*|tests\.[\w:+]+) -->.*?<!-- / -->", re.DOTALL)
 
 #: What a program measured: words -> numbers, words, or such mappings.
 Measured = Mapping[str, object]
@@ -42,6 +45,11 @@ def load() -> dict[str, dict[str, object]]:
     """Program -> its last result."""
     results: dict[str, dict[str, object]] = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
     return results
+
+
+def markers(text: str, beginning: str = "") -> list[str]:
+    """Those of a page that begin so, in its order."""
+    return [found[1] for found in _marked.finditer(text) if found[1].startswith(beginning)]
 
 
 def page(text: str, results: Mapping[str, Mapping[str, object]]) -> str:

@@ -14,7 +14,7 @@ from server import ServerProcess, environment
 
 from aisobj.metrics import Gauges, Metrics
 from aisobj.options import Options
-from reliability import record
+from reliability import promises, record
 
 ROOT = Path(__file__).parent.parent
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -140,3 +140,31 @@ def test_a_recorded_figure_replaces_the_one_on_the_page() -> None:
     assert record.page(text, {"reliability.powercut": result}) == (
         f"| <!-- reliability.powercut -->{shown}<!-- / --> | <!-- reliability.crash -->not yet<!-- / --> |"
     )
+
+
+def test_every_promise_of_the_reliability_page_has_a_figure() -> None:
+    """A cell of its tables that has nothing is a promise that nobody has measured."""
+    rows = [line for line in record.PAGE.read_text().splitlines() if line.startswith("| ")]
+    assert len(rows) > 80
+    assert [row[:60] for row in rows if row.endswith(("| |", "not yet<!-- / --> |"))] == []
+
+
+def test_the_tests_that_a_promise_names_are_there() -> None:
+    rows = record.markers(record.PAGE.read_text(), record.TESTS)
+    assert len(rows) > 20
+    tests = [each for marker in rows for each in promises.named(marker)]
+    assert unknown(" ".join(f"{module}::{test}" if test else module for module, test in tests)) == []
+
+
+def test_what_became_of_the_tests_of_a_promise() -> None:
+    report = """<testsuites><testsuite>
+        <testcase classname="tests.test_a" name="test_one[x]" time="1.5"/>
+        <testcase classname="tests.test_a" name="test_one[y]" time="1"><failure/></testcase>
+        <testcase classname="tests.test_a" name="test_two" time="2"><skipped/></testcase>
+        <testcase classname="tests.test_b" name="test_one" time="4"><error/></testcase>
+    </testsuite></testsuites>"""
+    ended = promises.read_report(report)
+    assert promises.measure("tests.test_a::test_one", ended) == ({"tests": 2, "failed": 1}, 2.5)
+    assert promises.measure("tests.test_a", ended) == ({"tests": 3, "failed": 1, "skipped": 1}, 4.5)
+    assert promises.measure("tests.test_a::test_two+test_b", ended) == ({"tests": 2, "failed": 1, "skipped": 1}, 6.0)
+    assert promises.measure("tests.test_none", ended) == ({"tests": 0, "failed": 0}, 0)
