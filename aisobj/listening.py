@@ -10,24 +10,24 @@ import errno
 import ipaddress
 import select
 import socket
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Iterable
+from typing import Any, Protocol
 
+from twisted.internet import tcp, unix
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
+    IAddress,
     IListeningPort,
     IOpenSSLServerConnectionCreator,
     IProtocolFactory,
     IReactorFDSet,
-    IReactorSocket,
     IReactorTime,
     IReadDescriptor,
 )
 from twisted.internet.protocol import connectionDone
-from twisted.internet.tcp import Server
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
@@ -42,10 +42,6 @@ _BACKLOG = 4096
 #: Too many open files, or no memory for one more connection: seconds until accepting is tried again.
 _PAUSE = 0.5
 _NO_MORE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-
-_TCPAddress = IPv4Address | IPv6Address
-#: Of a listening socket's family; an address with a scope, and a Unix socket's, the reactor makes.
-_ADDRESS_TYPES: Mapping[int, type[_TCPAddress]] = {socket.AF_INET: IPv4Address, socket.AF_INET6: IPv6Address}
 
 
 class StartupError(Exception):
@@ -190,14 +186,21 @@ def worker_factory(description: str, factory: IProtocolFactory) -> IProtocolFact
     return catcher.wrapped[0]
 
 
-class ISharingReactor(IReactorFDSet, IReactorSocket, IReactorTime):
+class ISharingReactor(IReactorFDSet, IReactorTime):
     """What a shared port needs of a reactor."""
 
 
-class _Server(Server):
+class _TCPServer(tcp.Server):
     """A connection that a :class:`SharedPort` has accepted."""
 
-    def __repr__(self) -> str:  # Server's own needs a port of Twisted's
+    def __repr__(self) -> str:  # Twisted's own needs a port of Twisted's
+        return f"<{self.logstr}>"
+
+
+class _UNIXServer(unix.Server):
+    """The same at a Unix socket."""
+
+    def __repr__(self) -> str:
         return f"<{self.logstr}>"
 
 
@@ -209,8 +212,8 @@ class SharedPort:
     does not take all that wait. Twisted's own ports take up to 100, and at adoption they set the queue's length and
     the mode of a Unix socket anew, and unlink it at the end: all of that is the master's business.
 
-    Connections are what they are at a port of Twisted's, :class:`twisted.internet.tcp.Server`. (Adopted by the reactor
-    each would be duplicated and closed once more: 8 system calls, see docs/performance.md.)
+    Connections are what they are at a port of Twisted's. (``adoptStreamConnection`` duplicates each: 8 system calls
+    more, see docs/performance.md, and one more file for a moment.)
     """
 
     _log = Logger()
@@ -219,10 +222,10 @@ class SharedPort:
         self._reactor = reactor
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
-        self._address_type = _ADDRESS_TYPES.get(self._socket.family)
+        self._family = self._socket.family
         self._factory = factory
         self._open = True
-        self._held: socket.socket | None = None  # accepted with the last free file; it needs one more for a moment
+        self._begun = 0  # connections
         self.url = ""  # the master says it
 
     def fileno(self) -> int:
@@ -250,36 +253,45 @@ class SharedPort:
 
     def _accept_one(self) -> bool:
         """False: nobody is there, or nobody can be let in now."""
-        connection, self._held = self._held, None
         try:
-            if connection is None:
-                connection, address = self._socket.accept()
-                if self._address_type is not None and not any(address[3:]):
-                    self._begin(connection, address, self._address_type)
-                    return True
-                connection.setblocking(False)
-            self._reactor.adoptStreamConnection(connection.fileno(), connection.family, cast(Any, self._factory))
+            connection, address = self._socket.accept()
         except OSError as error:
             if error.errno in _NO_MORE:
-                self._held = connection
                 self._pause(error)
-                return False
-            if connection is None:
-                return False  # mostly: another worker was quicker
-        connection.close()  # it was adopted as a duplicate, or has gone already
+            return False  # mostly: another worker was quicker
+        self._begin(connection, address)
         return True
 
-    def _begin(self, connection: socket.socket, address: tuple[Any, ...], address_type: type[_TCPAddress]) -> None:
-        """As :meth:`twisted.internet.tcp.Port.doRead`."""
+    def _begin(self, connection: socket.socket, address: Any) -> None:
+        """As :meth:`twisted.internet.tcp.Port.doRead`. Raises nothing.
+
+        :param address: of the client, from ``accept``.
+        """
+        transport = None
         try:
-            protocol = self._factory.buildProtocol(address_type("TCP", *address))
+            peer, make = self._kind_of(address)
+            protocol = self._factory.buildProtocol(peer)
             if protocol is None:
                 connection.close()
                 return
-            transport = _Server(connection, protocol, address, cast(Any, None), address[1], self._reactor)
+            self._begun += 1
+            transport = make(connection, protocol, address, None, self._begun, self._reactor)
             protocol.makeConnection(transport)
         except Exception:  # whatever is wrong with one connection, the port goes on
             self._log.failure("a connection could not be begun")
+            if transport is None:
+                connection.close()
+            else:
+                transport.abortConnection()
+
+    def _kind_of(self, address: Any) -> tuple[IAddress, Any]:
+        """A client's address, and what makes its transport."""
+        if self._family == socket.AF_UNIX:
+            return UNIXAddress(address), _UNIXServer
+        if address[3:] and address[3]:  # with its scope
+            numbers = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+            address = (socket.getnameinfo(address, numbers)[0], *address[1:])
+        return (IPv6Address if self._family == socket.AF_INET6 else IPv4Address)("TCP", *address), _TCPServer
 
     def _pause(self, error: OSError) -> None:
         self._log.error("no connection can be accepted: {error}", error=one_line(error))
@@ -287,11 +299,9 @@ class SharedPort:
         self._reactor.callLater(_PAUSE, self._go_on)
 
     def _go_on(self) -> None:
-        if self._open and (self._held is None or self._accept_one()):
+        if self._open:
             self._reactor.addReader(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._open = False
         self._socket.close()
-        if self._held is not None:
-            self._held.close()

@@ -121,6 +121,13 @@ def test_a_header_that_comes_twice_or_is_not_signed(signed_server: Any, signed_s
         assert told(answers[0]) == told(answers[1])
 
 
+def test_a_head_that_is_too_long(signed_server: Any, signed_s3: Any, signed_bucket: str) -> None:
+    lines = SDK_WRITES["s5cmd"].replace("S3Manager", "x" * 17_000)
+    answers = [put(signed_server, f"/s3/{signed_bucket}/k", lines + more, b"hello") for more in ("", LONG_WAY)]
+    assert answers[0].code == "RequestHeaderSectionTooLarge"
+    assert told(answers[0]) == told(answers[1])
+
+
 def test_a_client_that_leaves_in_the_middle_stores_nothing(
     signed_server: Any, signed_s3: Any, signed_bucket: str
 ) -> None:

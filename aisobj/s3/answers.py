@@ -30,7 +30,7 @@ def read_headers(bucket: Bucket, record: ObjectRecord) -> Headers:
 def read_lines(
     bucket: Bucket, record: ObjectRecord, with_checksum: bool, span: tuple[int, int] | None = None
 ) -> bytes | None:
-    """What an answer with a whole object carries, Content-Length too, as lines; None for an object that has headers of
+    """What an answer with an object carries, Content-Length too, as lines; None for an object that has headers of
     its own, or a version to show. (Measured: a third of what the list takes, until it is lines.)
 
     :param span: offset and length, at least 1, where only so much is sent.

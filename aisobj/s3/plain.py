@@ -1,4 +1,4 @@
-"""Plain requests: on a whole object, as what reads and writes a data set sends them.
+"""Plain requests: on an object, as what reads and writes a data set sends them.
 
 Such a request says nothing but who asks for what: a presigned URL as SDKs write it (or, where the server is open, one
 without a signature), Host, and headers that change nothing; or it is signed as SDKs do it in ``Authorization``. One

@@ -85,7 +85,7 @@ class PlainSdkWrites:
             request.body = RequestBody(channel, LengthFraming(length), values[EXPECT] is not None)
         resource = self._object(bucket)
         perform = partial(resource.perform, auth=auth, query=EMPTY, operation=operation)
-        channel.process(request, rest, lambda: resource.run(request, perform))
+        channel.run_request(request, rest, lambda: resource.run(request, perform))
         return True
 
 

@@ -154,7 +154,7 @@ class Channel(Protocol):
         self._request = request
         self._deadline = math.inf
 
-    def process(self, request: Request, received: bytes, run: Callable[[], None]) -> None:
+    def run_request(self, request: Request, received: bytes, run: Callable[[], None]) -> None:
         """For a shortcut: ``run`` has a request answered, of whose body ``received`` is the beginning."""
         self.begin(request)
         if request.body is not NO_BODY:

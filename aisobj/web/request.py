@@ -300,7 +300,7 @@ class Request:
 
 class PlainRequest(Request):
     """One that a shortcut has made of what the channel has received; it has what the channel, the log and the metrics
-    ask a request for, and no more.
+    ask a request for, and what an operation does once :meth:`set_headers` was called.
 
     :param key: decoded.
     """

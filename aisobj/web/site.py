@@ -24,8 +24,8 @@ from aisobj.web.request import Ended, Request
 from aisobj.web.transport import HeldBlocks
 
 Observer = Callable[[Sequence[Ended]], None]
-#: Answers a request, now or later, if it knows what has been received as the whole of one, and then has the channel
-#: ``begin`` it. False: nothing is done, ask the tree.
+#: Answers a request, now or later, if it knows what has been received as one, and then has the channel ``begin`` it, or
+#: ``run_request`` where more of its body may come. False: nothing is done, ask the tree.
 Shortcut = Callable[[Channel, bytes], bool]
 
 #: Requests that are told of together. Their lines in the log are made in a row: 8 us each, 20 between other work

@@ -227,19 +227,20 @@ def header_checksum(request: Request, *, composite: bool = False) -> Checksum | 
     :param composite: whether ``value-N`` may be given (CompleteMultipartUpload); then the checksum has N parts.
     :raises S3Error: InvalidRequest for two of them, an unknown algorithm or a value that is none.
     """
-    found: Checksum | None = None
+    given: list[tuple[str, str]] = []
     for name, value in request.raw_headers:
-        if not name.startswith(b"x-amz-checksum-") or name in _NOT_VALUES:
-            continue
-        algorithm = checksums.algorithm_of_header(name.decode("latin-1"))
-        if algorithm is None:
-            raise S3Error("InvalidRequest", "The checksum algorithm that you specified is not supported.")
-        if found is not None:
-            raise S3Error(
-                "InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
-            )
-        text = value.decode("latin-1")
-        found = _composite_checksum(algorithm, text) if composite else _checksum(algorithm, text)
+        if name.startswith(b"x-amz-checksum-") and name not in _NOT_VALUES:
+            algorithm = checksums.algorithm_of_header(name.decode("latin-1"))
+            if algorithm is None:
+                raise S3Error("InvalidRequest", "The checksum algorithm that you specified is not supported.")
+            given.append((algorithm, value.decode("latin-1")))
+    if len(given) > 1:
+        raise S3Error(
+            "InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
+        )
+    found = None
+    if given:
+        found = _composite_checksum(*given[0]) if composite else _checksum(*given[0])
     wanted = request.header(b"x-amz-sdk-checksum-algorithm")
     if wanted is not None and wanted.decode("latin-1").upper() not in checksums.AWS_ALGORITHMS:
         raise S3Error("InvalidRequest", "Value for x-amz-sdk-checksum-algorithm header is invalid.")
