@@ -88,11 +88,13 @@ def _nginx() -> str | None:
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Ports of which each is another one, as none is let go before all are there."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 class Recorder:
@@ -181,7 +183,8 @@ def nginx(home: Path, upstreams: list[int]) -> Iterator[dict[tuple[int, bool], i
     :raises Hang: it does not start; with its log.
     """
     home.mkdir()
-    ports = {(port, buffering): free_port() for port in upstreams for buffering in (True, False)}
+    fronts = [(port, buffering) for port in upstreams for buffering in (True, False)]
+    ports = dict(zip(fronts, free_ports(len(fronts)), strict=True))
     servers = "".join(
         _SERVER.format(port=port, upstream=upstream, buffering="on" if buffering else "off")
         for (upstream, buffering), port in ports.items()
