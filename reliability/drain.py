@@ -135,6 +135,17 @@ def _knock(server: Server) -> str:
 # Socket activation
 
 
+def _kept_port() -> int:
+    """One that the kernel lends to no client: who connects to a port while nobody listens there may be given the very
+    same one, and talks to itself. :raises Hang:"""
+    lent = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in range(lent - 1, 1024, -1):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise Hang("no port is free")
+
+
 class Activated:
     """``twistd`` with a listening socket of ours, as systemd would start it: LISTEN_FDS, LISTEN_PID.
 
@@ -145,7 +156,7 @@ class Activated:
         home.mkdir(parents=True, exist_ok=True)
         self._home = home
         self._log = home / "server.log"
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        self._listener = socket.create_server(("127.0.0.1", 0 if inherits else _kept_port()), backlog=4096)
         self.port: int = self._listener.getsockname()[1]
         listen = "systemd:domain=INET:index=0" if inherits else f"tcp:{self.port}:interface=127.0.0.1"
         self._inherits = inherits
@@ -156,12 +167,8 @@ class Activated:
         self._command += ["--workers", str(workers), "--no-sync", "--listen", listen]
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, attempts: int = 20) -> None:
-        """Start it; who connects from now on is answered.
-
-        :param attempts: where its port is its own: who connected to it meanwhile may have got it for a port of theirs
-            (a connection to itself), and must go first. :raises Hang:
-        """
+    def start(self) -> None:
+        """Start it; who connects from now on is answered. :raises Hang:"""
         begun = self._log.stat().st_size if self._log.exists() else 0
         command = self._command
         descriptors: tuple[int, ...] = ()
@@ -177,10 +184,6 @@ class Activated:
         deadline = time.monotonic() + START_SECONDS
         while "listening on" not in self.log()[begun:]:
             if self._process.poll() is not None or time.monotonic() > deadline:
-                if attempts and not self._inherits and "Address already in use" in self.log()[begun:]:
-                    time.sleep(0.2)
-                    self.start(attempts - 1)
-                    return
                 raise Hang(f"the server did not start:\n{self.log()}")
             time.sleep(0.01)
 
