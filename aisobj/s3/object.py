@@ -169,9 +169,10 @@ def put_object(call: Call) -> Coroutine[Deferred[Any], Any, None] | Deferred[Non
     upload = begin_small(request, call.auth, lambda size, digests: begin(bucket, digests, size), limit)
     if upload is None:
         return _put(call)
-    if request.body.arrived:
-        return _put_small(request.body.take(), call, upload, content_type, headers)
-    return request.body.read(limit).addCallback(_put_small, call, upload, content_type, headers)
+    piece = request.body.take()
+    if piece is None:
+        return request.body.read(limit).addCallback(_put_small, call, upload, content_type, headers)
+    return _put_small(piece, call, upload, content_type, headers)
 
 
 def _put_small(

@@ -79,24 +79,17 @@ class RequestBody:
             self._channel.begin_delivery(self)
         return delivery
 
-    @property
-    def arrived(self) -> bool:
-        """All of it is there already, and nobody has asked for it yet."""
-        channel = self._channel
-        if channel is None:
-            return True
-        if self.length is None or self._delivery is not None or self._discarding or self._failure is not None:
-            return False
-        return channel.has_received(self.length)
-
-    def take(self) -> bytes:
-        """The whole body, of one that has :attr:`arrived`."""
+    def take(self) -> bytes | None:
+        """The whole body, where all of it is there already; else None, and :meth:`deliver` will have it."""
         channel = self._channel
         if channel is None:
             return b""
-        piece = channel.take_body(self._framing)
-        self.received = len(piece)
-        self._delivery = _DELIVERED
+        if self.length is None or self._delivery is not None or self._discarding or self._failure is not None:
+            return None
+        piece = channel.take_body(self._framing, self.length)
+        if piece is not None:
+            self.received = len(piece)
+            self._delivery = _DELIVERED
         return piece
 
     def read(self, limit: int, too_large_code: str = "MalformedXML") -> Deferred[bytes]:

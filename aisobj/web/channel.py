@@ -267,12 +267,10 @@ class Channel(Protocol):
             self.transport.bufferSize = _LONG_READ  # type: ignore[union-attr]
         self.advance()
 
-    def has_received(self, length: int) -> bool:
-        """That many bytes of the body of the request being processed have been read."""
-        return len(self._buffer) >= length
-
-    def take_body(self, framing: LengthFraming | ChunkedFraming) -> bytes:
-        """All of the body of the request being processed, which has been read."""
+    def take_body(self, framing: LengthFraming | ChunkedFraming, length: int) -> bytes | None:
+        """All ``length`` bytes of the body of the request being processed, if they have been read."""
+        if len(self._buffer) < length:
+            return None
         piece, self._buffer = framing.feed(self._buffer)
         self._body = None
         return piece

@@ -145,7 +145,8 @@ async def receive(
     writer = begin(promises.size, promises.digests())
     try:
         pipe = _Pipe(writer, promises.decoder, max_size)
-        waiting = pipe.write(request.body.take()) if request.body.arrived else request.body.deliver(pipe)
+        piece = request.body.take()
+        waiting = request.body.deliver(pipe) if piece is None else pipe.write(piece)
         if waiting is not None:
             await waiting
         body = await writer.finish(footer)
