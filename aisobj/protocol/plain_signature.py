@@ -13,15 +13,15 @@ from typing import Final
 
 from aisobj import signing
 from aisobj.checksums import AWS_ALGORITHMS, header_name
+from aisobj.model import Principal
 from aisobj.protocol.credentials import Credentials
-from aisobj.protocol.signing import MAX_SKEW, SHA256_HEADER, Authenticated, PayloadMode, payload_mode
+from aisobj.protocol.signing import MAX_SKEW, SHA256_HEADER
 from aisobj.protocol.sigv4 import HEADER, is_signed, plain_authorization, read_claim
 
 #: One value for each header of a :class:`PlainHeaders`, in their order; None where the request has no such header.
 PlainValues = Sequence[bytes | None]
 _Form = tuple[bytes, Callable[[PlainValues], tuple[bytes | None, ...]]]
 
-_SIGNED = PayloadMode.SIGNED  # for every request: see protocol.signing
 _MUST_BE_SIGNED: Final = frozenset((b"host", b"x-amz-date"))
 
 
@@ -118,9 +118,8 @@ def verify_plain_headers(
     now: float,
     *,
     region: str | None,
-) -> Authenticated | None:
-    """Who signed it, and how the body is to be verified; None where only
-    :func:`aisobj.protocol.sigv4.verify_header` can tell.
+) -> Principal | None:
+    """Who signed it; None where only :func:`aisobj.protocol.sigv4.verify_header` can tell.
 
     :param headers: that it may have, and ``values``, which it has.
     :param path: and ``query``, in canonical form.
@@ -146,7 +145,4 @@ def verify_plain_headers(
     principal, secret = user
     canonical = text % (method, path, query, *signed, payload)
     key = signing.signing_key(secret, claim.date, claim.region)
-    if not is_signed(canonical, claim, signature, key):
-        return None
-    mode = payload_mode(payload)
-    return Authenticated(principal, mode, payload.decode("ascii") if mode is _SIGNED else None, None, 4, False)
+    return principal if is_signed(canonical, claim, signature, key) else None

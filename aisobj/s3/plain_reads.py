@@ -26,7 +26,7 @@ from aisobj.s3.plain_head import (
 from aisobj.web.request import PlainRequest
 
 if TYPE_CHECKING:
-    from aisobj.protocol.signing import Authenticated
+    from aisobj.model import Principal
     from aisobj.web.channel import Channel
 
 _match = re.compile(
@@ -63,8 +63,7 @@ class PlainReads:
                 signed = self._read_signed(head)
                 if signed is None:
                     return False
-                (method, uri, path, raw_bucket, key), auth, values = signed
-                principal = None if auth is None else auth.principal
+                (method, uri, path, raw_bucket, key), principal, values = signed
                 agent, with_checksum, wanted = values[AGENT_PLACE], values[CHECKSUM_MODE] is not None, values[RANGE]
                 target = uri
             if principal is None:
@@ -89,7 +88,7 @@ class PlainReads:
         request.respond_lines(200 if span is None else 206, lines, content)
         return True
 
-    def _read_signed(self, head: bytes) -> tuple[list[bytes], Authenticated | None, PlainValues] | None:
+    def _read_signed(self, head: bytes) -> tuple[list[bytes], Principal | None, PlainValues] | None:
         """One as SDKs send it, with a signature in ``Authorization`` (an open server looks at none): method, target,
         path, bucket and key; who asks; and the headers. Raises what the tree is to tell.
         """
@@ -99,8 +98,8 @@ class PlainReads:
         method, uri, path, bucket, key, query, *values = match.groups()
         if not has_each_once(head, values):
             return None
-        auth = self._authenticator.authenticate_plain(READS, method, path, query or b"", values)
-        return [method, uri, path, bucket, key], auth, values
+        principal = self._authenticator.authenticate_plain(READS, method, path, query or b"", values)
+        return [method, uri, path, bucket, key], principal, values
 
 
 def _cut(content: bytes | memoryview, wanted: bytes, with_checksum: bool) -> tuple[tuple[int, int], bytes | memoryview]:

@@ -7,16 +7,17 @@ and of the search for the operation. So what the operation finds wrong is told a
 from __future__ import annotations
 
 import re
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aisobj.protocol import operations
 from aisobj.protocol.operations import Level, Operation
-from aisobj.protocol.plain_signature import DELETES, EXPECT, LENGTH, WRITES, PlainHeaders, PlainValues
+from aisobj.protocol.plain_signature import DELETES, EXPECT, LENGTH, PAYLOAD, WRITES, PlainHeaders, PlainValues
 from aisobj.protocol.query import EMPTY
 from aisobj.s3.call import Context
 from aisobj.s3.object import ObjectResource
 from aisobj.s3.plain_head import has_each_once, note_sender, sdk_headers, sdk_target
+from aisobj.web.auth import authenticated
 from aisobj.web.body import RequestBody
 from aisobj.web.framing import LengthFraming
 from aisobj.web.request import PlainRequest
@@ -24,44 +25,27 @@ from aisobj.web.request import PlainRequest
 if TYPE_CHECKING:
     from aisobj.web.channel import Channel
 
-_match_put = re.compile(
-    rb"(PUT) " + sdk_target(b"PutObject") + rb" HTTP/1\.1\r\n" + sdk_headers(WRITES) + rb"\r\n"
-).fullmatch
-_match_delete = re.compile(
-    rb"(DELETE) " + sdk_target(b"DeleteObject") + rb" HTTP/1\.1\r\n" + sdk_headers(DELETES) + rb"\r\n"
-).fullmatch
 
-_PUT, _DELETE = (operations.find(Level.OBJECT, method, EMPTY, lambda name: None) for method in (b"PUT", b"DELETE"))
-#: Resources of so many buckets are kept, whether the buckets exist or not.
-_BUCKETS = 256
+def _kind(method: bytes, operation: bytes, headers: PlainHeaders) -> tuple[re.Pattern[bytes], PlainHeaders, Operation]:
+    """What a head looks like, what it may have, and what it asks for."""
+    target, lines = sdk_target(operation), sdk_headers(headers)
+    pattern = re.compile(rb"(%b) %b HTTP/1\.1\r\n%b\r\n" % (method, target, lines))
+    return pattern, headers, operations.find(Level.OBJECT, method, EMPTY, lambda name: None)
+
+
+_PUT = _kind(b"PUT", b"PutObject", WRITES)
+_DELETE = _kind(b"DELETE", b"DeleteObject", DELETES)
 
 
 class PlainSdkWrites:
-    """A :data:`aisobj.web.site.Shortcut`."""
+    """As a :data:`aisobj.web.site.Shortcut`, of a head that is not too long and what came after it."""
 
     def __init__(self, context: Context) -> None:
-        self._authenticator = context.authenticator
-        self._object = lru_cache(maxsize=_BUCKETS)(partial(ObjectResource, context))
+        self._context = context
 
-    def __call__(self, channel: Channel, data: bytes) -> bool:
-        end = data.find(b"\r\n\r\n") + 4
-        if end > channel.site.limits.head_bytes:
-            return False
-        head = data[:end]
-        if data.startswith(b"PUT"):
-            return self._take(channel, head, data[end:], _match_put(head), WRITES, _PUT)
-        return end == len(data) and self._take(channel, head, b"", _match_delete(head), DELETES, _DELETE)
-
-    def _take(
-        self,
-        channel: Channel,
-        head: bytes,
-        rest: bytes,
-        match: re.Match[bytes] | None,
-        headers: PlainHeaders,
-        operation: Operation,
-    ) -> bool:
-        """:param rest: what came after the head."""
+    def __call__(self, channel: Channel, head: bytes, rest: bytes) -> bool:
+        pattern, headers, operation = _PUT if head.startswith(b"P") else _DELETE
+        match = pattern.fullmatch(head)
         if match is None:
             return False
         started = channel.site.now()
@@ -70,20 +54,20 @@ class PlainSdkWrites:
         if not has_each_once(head, values) or len(rest) > length or (headers is WRITES and not _is_announced(values)):
             return False
         try:
-            auth = self._authenticator.authenticate_plain(headers, method, path, query or b"", values)
+            principal = self._context.authenticator.authenticate_plain(headers, method, path, query or b"", values)
         except Exception:  # the tree meets it too, and tells
             return False
-        if auth is None:
+        if principal is None:
             return False
         bucket = raw_bucket.decode("ascii")
         request = PlainRequest(channel, started, method, uri, path, bucket, key)
-        request.set_headers(
-            {name: value for name, value in zip(headers.names, values, strict=True) if value is not None}
-        )
-        note_sender(request, auth.principal, uri, None)
+        fields = zip(headers.names, values, strict=True)
+        request.set_headers({name: value for name, value in fields if value is not None})
+        note_sender(request, principal, uri, None)
         if length:
             request.body = RequestBody(channel, LengthFraming(length), values[EXPECT] is not None)
-        resource = self._object(bucket)
+        resource = ObjectResource(self._context, bucket)
+        auth = authenticated(principal, values[PAYLOAD])
         perform = partial(resource.perform, auth=auth, query=EMPTY, operation=operation)
         channel.run_request(request, rest, lambda: resource.run(request, perform))
         return True

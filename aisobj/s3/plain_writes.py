@@ -50,9 +50,10 @@ class PlainWrites:
 
     def __call__(self, channel: Channel, data: bytes) -> bool:
         end = data.find(b"\r\n\r\n") + 4
-        match = _match(data, 0, end) if end <= channel.site.limits.head_bytes else None
+        is_short = end <= channel.site.limits.head_bytes
+        match = _match(data, 0, end) if is_short else None
         if match is None:
-            return self._as_sdk(channel, data)
+            return is_short and self._as_sdk(channel, data[:end], data[end:])
         started = channel.site.now()
         method, uri, path, raw_bucket, key, *query, early, host, agent, middle, late = match.groups()
         bucket, body = raw_bucket.decode("ascii"), data[end:]

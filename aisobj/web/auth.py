@@ -15,7 +15,7 @@ from aisobj.errors import S3Error
 from aisobj.model import ANONYMOUS, Principal
 from aisobj.protocol.authentication import verify
 from aisobj.protocol.credentials import Credentials
-from aisobj.protocol.plain_signature import HOST, PAYLOAD, PlainHeaders, PlainValues, verify_plain_headers
+from aisobj.protocol.plain_signature import HOST, PlainHeaders, PlainValues, verify_plain_headers
 from aisobj.protocol.presigned import PlainQuery, verify_bare
 from aisobj.protocol.signing import Authenticated, PayloadMode, SignedRequest, payload_mode
 from aisobj.web.request import Request
@@ -56,7 +56,7 @@ class Authenticator:
         """Who is asking, and how the body is to be verified. Raises S3Error."""
         if self._credentials is None:
             self.check_origin(request)
-            return _anonymous(request.header(b"x-amz-content-sha256"))
+            return authenticated(ANONYMOUS, request.header(b"x-amz-content-sha256"))
         signed = SignedRequest(request.method, request.path, request.query, request.raw_headers)
         try:
             found = verify(signed, self._credentials, self._now(), region=self._region)
@@ -79,12 +79,12 @@ class Authenticator:
 
     def authenticate_plain(
         self, headers: PlainHeaders, method: bytes, path: bytes, query: bytes, values: PlainValues
-    ) -> Authenticated | None:
+    ) -> Principal | None:
         """The same of one that has some of the headers that SDKs send with a signature; parameters as for
         :func:`aisobj.protocol.plain_signature.verify_plain_headers`."""
         if self._credentials is None:
             host = values[HOST]
-            return _anonymous(values[PAYLOAD]) if host is not None and self._knows(host) else None
+            return ANONYMOUS if host is not None and self._knows(host) else None
         now, region = self._now(), self._region
         return verify_plain_headers(headers, method, path, query, values, self._credentials, now, region=region)
 
@@ -117,11 +117,15 @@ def _foreign() -> S3Error:
     return S3Error("AccessDenied", "This server is open, so it takes no writes from other web sites.")
 
 
-def _anonymous(payload: bytes | None) -> Authenticated:
-    """Nobody signs for the body, but what its sender says of it is still checked."""
+def authenticated(principal: Principal, payload: bytes | None) -> Authenticated:
+    """How a body is to be verified whose chunks nobody signs. Where nobody signs at all, what its sender says of it is
+    still checked.
+
+    :param payload: ``x-amz-content-sha256``.
+    """
     mode = payload_mode(payload)
     sha256 = payload.decode("ascii").lower() if payload is not None and mode is PayloadMode.SIGNED else None
-    return Authenticated(ANONYMOUS, mode, sha256, None, 0, False)
+    return Authenticated(principal, mode, sha256, None, 0 if principal.anonymous else 4, False)
 
 
 def _host_of(header: bytes) -> str | None:
