@@ -190,20 +190,6 @@ class ISharingReactor(IReactorFDSet, IReactorTime):
     """What a shared port needs of a reactor."""
 
 
-class _TCPServer(tcp.Server):
-    """A connection that a :class:`SharedPort` has accepted."""
-
-    def __repr__(self) -> str:  # Twisted's own needs a port of Twisted's
-        return f"<{self.logstr}>"
-
-
-class _UNIXServer(unix.Server):
-    """The same at a Unix socket."""
-
-    def __repr__(self) -> str:
-        return f"<{self.logstr}>"
-
-
 @implementer(IReadDescriptor)
 class SharedPort:
     """A listening socket that other processes accept from, too.
@@ -276,6 +262,7 @@ class SharedPort:
                 return
             self._begun += 1
             transport = make(connection, protocol, address, None, self._begun, self._reactor)
+            transport.repstr = f"<{transport.logstr}>"  # it would be the port's to say
             protocol.makeConnection(transport)
         except Exception:  # whatever is wrong with one connection, the port goes on
             self._log.failure("a connection could not be begun")
@@ -287,11 +274,11 @@ class SharedPort:
     def _kind_of(self, address: Any) -> tuple[IAddress, Any]:
         """A client's address, and what makes its transport."""
         if self._family == socket.AF_UNIX:
-            return UNIXAddress(address), _UNIXServer
+            return UNIXAddress(address), unix.Server
         if address[3:] and address[3]:  # with its scope
             numbers = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
             address = (socket.getnameinfo(address, numbers)[0], *address[1:])
-        return (IPv6Address if self._family == socket.AF_INET6 else IPv4Address)("TCP", *address), _TCPServer
+        return (IPv6Address if self._family == socket.AF_INET6 else IPv4Address)("TCP", *address), tcp.Server
 
     def _pause(self, error: OSError) -> None:
         self._log.error("no connection can be accepted: {error}", error=one_line(error))
