@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from benchmarks.install import program
-from benchmarks.processes import Process, answers, free_port
+from benchmarks.processes import Process, answers, free_ports
 from benchmarks.servers import BUCKET, Server, write_json
 
 _NGINX = """
@@ -54,7 +54,7 @@ class Nginx(Server):
 
     def start(self) -> None:
         nginx = program("nginx")
-        port, tls_port = free_port(), free_port()
+        port, tls_port = free_ports(2)
         (self.home / "www").mkdir(exist_ok=True)
         configuration = self.home / "nginx.conf"
         configuration.write_text(
@@ -90,12 +90,12 @@ class SeaweedFS(Server):
             self.home / "s3.json",
             {"identities": [{**user, "actions": ["Admin", "Read", "Write", "List", "Tagging"]}]},
         )
-        ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
-        grpc = {f"{name}.grpc": free_port() for name in ports}
+        names = ("master.port", "volume.port", "filer.port", "s3.port")
+        ports = dict(zip((*names, *(f"{name}.grpc" for name in names)), free_ports(2 * len(names)), strict=True))
         (self.home / "data").mkdir(exist_ok=True)
         command = [weed, f"-logdir={self.home}", "server", "-s3", f"-dir={self.home / 'data'}", "-ip=127.0.0.1"]
         command += ["-ip.bind=127.0.0.1", f"-s3.config={configuration}", "-master.telemetry=false"]
-        command += [f"-{name}={port}" for name, port in (ports | grpc).items()]
+        command += [f"-{name}={port}" for name, port in ports.items()]
         self.process = Process(command, self.home / "server.log")
         self.url = f"http://127.0.0.1:{ports['s3.port']}"
         self.process.wait_for(self._takes_writes, 90)
@@ -121,7 +121,7 @@ class Moto(Server):
     name = "moto"
 
     def start(self) -> None:
-        port = free_port()
+        (port,) = free_ports(1)
         command = [program("moto_server"), "-H", "127.0.0.1", "-p", str(port)]
         self.process = Process(command, self.home / "server.log")
         self.url = f"http://127.0.0.1:{port}"
@@ -135,7 +135,7 @@ class S3rver(Server):
     access_key, secret = "S3RVER", "S3RVER"
 
     def start(self) -> None:
-        port = free_port()
+        (port,) = free_ports(1)
         data = self.home / "data"
         data.mkdir(exist_ok=True)
         command = [program("s3rver"), "-d", str(data), "-a", "127.0.0.1", "-p", str(port), "--silent"]

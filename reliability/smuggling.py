@@ -28,6 +28,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from benchmarks.processes import free_ports
 from reliability.ambiguous import corpus, fill
 from reliability.mangling import mangle_bytes
 from reliability.program import Program, Verdict
@@ -86,15 +87,6 @@ def missing() -> str:
 
 def _nginx() -> str | None:
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of which each is another one, as none is let go before all are there."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 class Recorder:
