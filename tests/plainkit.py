@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,6 +71,7 @@ SDK_WRITES = {
     "Authorization: {authorization}\r\nContent-Type: application/octet-stream\r\nX-Amz-Checksum-Crc32: {crc32}\r\n"
     "X-Amz-Content-Sha256: {payload}\r\nX-Amz-Date: {date}\r\nX-Amz-Sdk-Checksum-Algorithm: CRC32\r\n",
 }
+USERS = Credentials([("alice", *CREDENTIALS["alice"])])
 #: No client sends it, and the short way does not know it.
 LONG_WAY = "X-Long-Way: 1\r\n"
 
@@ -118,26 +120,13 @@ def signed(
     ]
     too = (b"x-amz-checksum-mode", b"x-amz-user-agent", b"amz-sdk-request")
     to_sign = [(b"host", host.encode()), *((name, value.encode()) for name, value in fields if name in too)]
-    path, _, query = target.partition("?")
-    added = sign_headers(
-        method.encode(),
-        path.encode(),
-        query.encode(),
-        [field for field in to_sign if field[0] not in leave_out],
-        UNSIGNED_PAYLOAD if "Accept: " in lines else EMPTY_SHA256,
-        access_key=CREDENTIALS["alice"][0],
-        secret=CREDENTIALS["alice"][1],
-        region="us-east-1",
-        now=now,
-    )
-    date, payload, authorization = (value.decode() for _, value in added)
-    filled = lines.format(date=date, payload=payload, authorization=authorization)
-    return f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{filled}\r\n".encode()
+    to_sign = [field for field in to_sign if field[0] not in leave_out]
+    payload = UNSIGNED_PAYLOAD if "Accept: " in lines else EMPTY_SHA256
+    return _filled(method, target, host, lines, to_sign, payload, now)
 
 
 def signed_write(target: str, host: str, lines: str, body: bytes, now: float) -> bytes:
     """The head of a PUT of ``body`` with the lines of one of :data:`SDK_WRITES`."""
-    path, _, query = target.partition("?")
     told = {
         "length": len(body),
         "md5": b64encode(md5(body).digest()).decode(),
@@ -150,12 +139,21 @@ def signed_write(target: str, host: str, lines: str, body: bytes, now: float) ->
     for name, value in sorted((name.lower(), value) for name, value in fields):
         if name.startswith(("x-amz-", "content-")) and name != "x-amz-content-sha256":
             to_sign.append((name.encode(), value.encode()))
+    payload = UNSIGNED_PAYLOAD if UNSIGNED_PAYLOAD in lines else sha256(body).hexdigest()
+    return _filled("PUT", target, host, lines, to_sign, payload, now)
+
+
+def _filled(
+    method: str, target: str, host: str, lines: str, to_sign: list[tuple[bytes, bytes]], payload: str, now: float
+) -> bytes:
+    """The head, with what signs it in its lines."""
+    path, _, query = target.partition("?")
     added = sign_headers(
-        b"PUT",
+        method.encode(),
         path.encode(),
         query.encode(),
         to_sign,
-        UNSIGNED_PAYLOAD if UNSIGNED_PAYLOAD in lines else sha256(body).hexdigest(),
+        payload,
         access_key=CREDENTIALS["alice"][0],
         secret=CREDENTIALS["alice"][1],
         region="us-east-1",
@@ -163,7 +161,15 @@ def signed_write(target: str, host: str, lines: str, body: bytes, now: float) ->
     )
     date, payload, authorization = (value.decode() for _, value in added)
     filled = lines.format(date=date, payload=payload, authorization=authorization)
-    return f"PUT {target} HTTP/1.1\r\nHost: {host}\r\n{filled}\r\n".encode()
+    return f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{filled}\r\n".encode()
+
+
+def ask(server: Any, method: str, path: str, lines: str, head: Any = lambda head: head) -> Answer:
+    """The answer to a signed request on a connection of its own. ``head`` may change it once it is signed."""
+    host = urlsplit(server.endpoint).netloc
+    with Wire(server.endpoint) as wire:
+        wire.send(head(signed(method, path, host, lines, time.time())))
+        return wire.answer(method)
 
 
 class Nobody(Resource):

@@ -9,9 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_twisted
-from plainkit import LONG_WAY, SDK_WRITES, channel, signed, signed_write, told
+from plainkit import LONG_WAY, SDK_WRITES, USERS, ask, channel, signed, signed_write, told
 from s3raw import Answer, Wire
-from server import CREDENTIALS
 from storekit import open_rig
 
 from aisobj.protocol.credentials import Credentials
@@ -20,7 +19,6 @@ from aisobj.web.request import PlainRequest
 SIZES = [0, 1, 5000, 60_000, (64 << 10) + 1, 3_000_000]
 DELETE = "User-Agent: rclone/v1.69\r\nAuthorization: {authorization}\r\nX-Amz-Content-Sha256: {payload}\r\n"
 DELETE += "X-Amz-Date: {date}\r\nAccept-Encoding: gzip\r\nContent-Length: 0\r\n"
-USERS = Credentials([("alice", *CREDENTIALS["alice"])])
 
 
 def put(server: Any, path: str, lines: str, body: bytes, *, at: int = 0, head: Any = lambda head: head) -> Answer:
@@ -162,12 +160,10 @@ def test_requests_after_each_other(signed_server: Any, signed_s3: Any, signed_bu
 
 
 def test_both_ways_delete(signed_server: Any, signed_s3: Any, signed_bucket: str) -> None:
-    host, path = urlsplit(signed_server.endpoint).netloc, f"/s3/{signed_bucket}/k"
+    path = f"/s3/{signed_bucket}/k"
 
     def delete(lines: str, target: str = path) -> Answer:
-        with Wire(signed_server.endpoint) as wire:
-            wire.send(signed("DELETE", target, host, lines, time.time()))
-            return wire.answer("DELETE")
+        return ask(signed_server, "DELETE", target, lines)
 
     missing = told(delete(DELETE + LONG_WAY))
     assert missing[0] == 204

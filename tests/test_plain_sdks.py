@@ -9,9 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_twisted
-from plainkit import LONG_WAY, SDKS, channel, signed, told
-from s3raw import Answer, Wire
-from server import CREDENTIALS
+from plainkit import LONG_WAY, SDKS, USERS, ask, channel, signed, told
 from storekit import open_rig
 
 from aisobj.protocol.credentials import Credentials
@@ -24,14 +22,6 @@ OBJECTS: dict[str, dict[str, Any]] = {
     "summed": {"Body": b"x", "ChecksumAlgorithm": "SHA256"},
 }
 WITHOUT_CHECKSUM_MODE = [sdk for sdk, lines in SDKS.items() if "checksum-mode" not in lines.lower()]
-USERS = Credentials([("alice", *CREDENTIALS["alice"])])
-
-
-def ask(server: Any, method: str, path: str, lines: str, head: Any = lambda head: head) -> Answer:
-    host = urlsplit(server.endpoint).netloc
-    with Wire(server.endpoint) as wire:
-        wire.send(head(signed(method, path, host, lines, time.time())))
-        return wire.answer(method)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
