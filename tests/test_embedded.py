@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from twisted.internet import reactor
 from aisobj.errors import FormatError, StorageError, StoreFull
 from aisobj.model import Format
 from aisobj.storage import embedded, keys, records
+from aisobj.storage.disk_pool import NICENESS
 from aisobj.storage.embedded import FileBallast, lock_data_directory, open_store
 from aisobj.storage.lmdb_env import MAP_SIZE, open_environment, row_prefix
 from aisobj.storage.store import INLINE_LIMIT
@@ -51,6 +53,17 @@ def write_format(path: Path, row: bytes) -> None:
     with environment.begin(write=True) as transaction:
         transaction.put(row_prefix(keys.ROOT) + keys.FORMAT, row)
     environment.close()
+
+
+@ensureDeferred
+async def test_the_threads_of_the_disk_yield_to_the_reactor(tmp_path: Path) -> None:
+    async with opened(tmp_path) as rig:
+        await rig.bucket()
+        await rig.put(b"large", LARGE)
+        disk = [thread.native_id for thread in threading.enumerate() if thread.name.startswith("PoolThread-disk")]
+        own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+        assert disk
+        assert {os.getpriority(os.PRIO_PROCESS, thread or 0) for thread in disk} == {min(19, own + NICENESS)}
 
 
 # --- the lock

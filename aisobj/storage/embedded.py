@@ -20,11 +20,10 @@ import socket
 import time
 from pathlib import Path
 
-from twisted.python.threadpool import ThreadPool
-
 from aisobj.errors import StorageError
 from aisobj.storage import keys, records
 from aisobj.storage.blob_audit import BlobFiles
+from aisobj.storage.disk_pool import DiskPool
 from aisobj.storage.engine import Ballast, Changes
 from aisobj.storage.file_blobs import RESERVE, FileBlobs
 from aisobj.storage.formats import check_format, first_format, migrate
@@ -46,8 +45,6 @@ from aisobj.storage.lmdb_index import LmdbIndex
 from aisobj.storage.store import ObjectStore
 from aisobj.storage.upkeep import EmbeddedUpkeep, IUpkeepReactor, UpkeepSettings
 
-#: Threads for disk work. More do not make one disk faster; fewer would let a slow write hold up every read.
-_THREADS = 8
 _BALLAST = 32 << 20
 _INDEX = "index"
 _WRITER = "writer"
@@ -172,7 +169,7 @@ async def open_store(
     ids = IdMaker()
     if not shared:
         _refuse_lost_index(path)
-    pool = ThreadPool(0, _THREADS, "disk")
+    pool = DiskPool()
     keep_open = None if lock is None else lock.descriptor
     connect = connector(path / _WRITER) if shared else None
     index = LmdbIndex.open(
