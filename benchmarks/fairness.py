@@ -130,7 +130,6 @@ WORKLOADS = [
         (_p99(_LIST, 3), _p99(_UPLOAD, 3), _p99(_COMPLETE, 3)),
         _fill,
         latency=True,
-        rounds=2,
         disk=20 << 30,
     ),
 ]
