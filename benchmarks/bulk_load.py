@@ -6,16 +6,11 @@ Object number n of N is ``PP/NNNNNNNNNN``, in order, with as many prefixes PP as
 number of objects. Each is the row that a PUT of no bytes writes, in commits of 10,000 that also count them; an object
 that is there already is written again and counted once more, so load into a bucket that is new. It takes 4 to
 10 microseconds an object, and 200 bytes of disk.
-
-In the end the index is in memory as a start after a boot finds it: read a page at a time. What loading leaves there are
-folios of up to 2 MiB, which objects that come one at a time do not make, and of which Linux 6.18's ext4 looks at every
-page whenever one of them is written: a sixth of what the index writer does for a DELETE.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -30,7 +25,6 @@ from aisobj.model import BodyKind, BucketProps, ObjectRecord
 from aisobj.storage import keys, records
 from aisobj.storage.embedded import IEmbeddedReactor, lock_data_directory, open_store
 from aisobj.storage.ids import IdMaker
-from aisobj.storage.index_log import DATA_NAME
 from aisobj.storage.interfaces import CommitResult
 from aisobj.storage.lmdb_index import LmdbIndex
 
@@ -82,21 +76,6 @@ async def load(reactor: IEmbeddedReactor, data: Path, count: int, bucket: str, p
         lock.release()
 
 
-def read_in_single_pages(file: Path) -> None:
-    """Have it in memory anew, without what the kernel reads ahead."""
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-        piece = bytearray(1 << 18)
-        offset = 0
-        while length := os.preadv(descriptor, [piece], offset):
-            offset += length
-    finally:
-        os.close(descriptor)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="the data directory; made if it is missing")
@@ -110,7 +89,6 @@ def main() -> None:
         store = cast(IEmbeddedReactor, reactor)
         await load(store, options.data, options.count, options.bucket, options.prefixes)
         seconds = time.monotonic() - started
-        read_in_single_pages(options.data / "index" / DATA_NAME)
         print(f"{options.count} objects in {seconds:.1f} s, {seconds / options.count * 1e6:.1f} us each")
 
     react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
