@@ -24,7 +24,7 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from twisted.internet.task import deferLater
 
 from aisobj.errors import CommitUnknown, FormatError, StorageError, StoreFull, StoreReadOnly
-from aisobj.storage import index_client, index_writer, records
+from aisobj.storage import index_writer, index_writer_start, records
 from aisobj.storage.index_protocol import (
     MAX_FRAME,
 )
@@ -214,9 +214,9 @@ async def test_a_writer_that_cannot_start_is_tried_again_later_and_later(
     opener: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts: list[int] = []
-    real_start = index_client.ThreadWriter.start
+    real_start = index_writer_start.ThreadWriter.start
 
-    def failing_start(self: index_client.ThreadWriter) -> socket.socket:
+    def failing_start(self: index_writer_start.ThreadWriter) -> socket.socket:
         starts.append(1)
         if len(starts) == 1:
             raise OSError(errno.EAGAIN, "no more processes")
@@ -226,7 +226,7 @@ async def test_a_writer_that_cannot_start_is_tried_again_later_and_later(
             return ours
         return real_start(self)
 
-    monkeypatch.setattr(index_client.ThreadWriter, "start", failing_start)
+    monkeypatch.setattr(index_writer_start.ThreadWriter, "start", failing_start)
     index = opener()
     tried: Any = None
     while tried is not OK:
@@ -240,10 +240,10 @@ async def test_a_writer_that_cannot_start_is_tried_again_later_and_later(
 async def test_close_does_not_wait_for_a_writer_that_is_not_there(
     opener: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_start(self: index_client.ThreadWriter) -> socket.socket:
+    def no_start(self: index_writer_start.ThreadWriter) -> socket.socket:
         raise OSError(errno.EAGAIN, "no more processes")
 
-    monkeypatch.setattr(index_client.ThreadWriter, "start", no_start)
+    monkeypatch.setattr(index_writer_start.ThreadWriter, "start", no_start)
     await opener().close()
 
 

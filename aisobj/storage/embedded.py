@@ -29,16 +29,10 @@ from aisobj.storage.file_blobs import RESERVE, FileBlobs
 from aisobj.storage.formats import check_format, first_format, migrate
 from aisobj.storage.ids import IdMaker
 from aisobj.storage.index_backup import DIRECTORY, backups
-from aisobj.storage.index_client import (
-    IIndexReactor,
-    ProcessWriter,
-    WriterClient,
-    connector,
-    directory,
-    short_path,
-)
+from aisobj.storage.index_client import IIndexReactor, WriterClient
 from aisobj.storage.index_log import DATA_NAME
 from aisobj.storage.index_recovery import recover
+from aisobj.storage.index_writer_start import ProcessWriter, connector, directory, short_path
 from aisobj.storage.interfaces import IIndex
 from aisobj.storage.lmdb_env import MAP_SIZE
 from aisobj.storage.lmdb_index import LmdbIndex

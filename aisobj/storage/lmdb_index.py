@@ -12,9 +12,10 @@ import lmdb
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from aisobj.storage.index_client import IIndexReactor, ProcessWriter, StartWriter, ThreadWriter, WriterClient
+from aisobj.storage.index_client import IIndexReactor, WriterClient
 from aisobj.storage.index_protocol import MAX_KEY, MAX_PARTITION, prepare_commit
 from aisobj.storage.index_recovery import Migrate, recover
+from aisobj.storage.index_writer_start import ProcessWriter, StartWriter, ThreadWriter
 from aisobj.storage.interfaces import CommitResult, Expectations, IIndex, ISnapshot, Take, cut
 from aisobj.storage.lmdb_env import MAP_SIZE, begin_reading, open_environment, row_prefix
 
