@@ -21,10 +21,22 @@ DELETE = "User-Agent: rclone/v1.69\r\nAuthorization: {authorization}\r\nX-Amz-Co
 DELETE += "X-Amz-Date: {date}\r\nAccept-Encoding: gzip\r\nContent-Length: 0\r\n"
 
 
-def put(server: Any, path: str, lines: str, body: bytes, *, at: int = 0, head: Any = lambda head: head) -> Answer:
-    """:param at: so many bytes of the body come with the head, and the others a moment later, or when asked for."""
+def put(
+    server: Any,
+    path: str,
+    lines: str,
+    body: bytes,
+    *,
+    at: int = 0,
+    head: Any = lambda head: head,
+    now: float | None = None,
+) -> Answer:
+    """:param at: so many bytes of the body come with the head, and the others a moment later, or when asked for.
+    :param now: when it was signed, which answers to a wrong signature say.
+    """
     with Wire(server.endpoint) as wire:
-        begun = head(signed_write(path, urlsplit(server.endpoint).netloc, lines, body, time.time()))
+        host = urlsplit(server.endpoint).netloc
+        begun = head(signed_write(path, host, lines, body, time.time() if now is None else now))
         wire.send(begun + body[:at])
         answer = wire.answer("PUT") if b"Expect" in begun and not at else None
         if answer is None or answer.status == 100:
@@ -68,10 +80,12 @@ def test_what_is_wrong_is_told_as_the_tree_tells_it(
         (b"AKIAALICE", b"AKIAEVE", "InvalidAccessKeyId"),
         (f"/{signed_bucket}/".encode(), b"/other/", "SignatureDoesNotMatch"),
     ):
-        answers = [
-            put(signed_server, path, lines + more, sent, head=lambda head, old=old, new=new: head.replace(old, new, 1))
-            for more in ("", LONG_WAY)
-        ]
+
+        def spoil(head: bytes, old: bytes = old, new: bytes = new) -> bytes:
+            return head.replace(old, new, 1)
+
+        now = time.time()
+        answers = [put(signed_server, path, lines + more, sent, head=spoil, now=now) for more in ("", LONG_WAY)]
         assert answers[0].code == code
         assert told(answers[0]) == told(answers[1])
     for bucket, code in (("nobody-has-it", "NoSuchBucket"), ("a..b", "InvalidBucketName")):
