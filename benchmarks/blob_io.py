@@ -31,8 +31,8 @@ from pathlib import Path
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
-from twisted.python.threadpool import ThreadPool
 
+from aisobj.storage.disk_pool import DiskPool
 from aisobj.storage.file_blobs import FileBlobs
 from aisobj.storage.ids import IdMaker
 from aisobj.storage.interfaces import IBlobReader
@@ -123,7 +123,7 @@ async def measure(
 
 
 async def run(directory: Path, size: int, rounds: int) -> None:
-    pool = ThreadPool(0, 8)
+    pool = DiskPool()
     pool.start()
     reactor.addSystemEventTrigger("during", "shutdown", pool.stop)
     blobs = FileBlobs(

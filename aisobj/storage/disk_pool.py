@@ -18,7 +18,7 @@ NICENESS = 10
 class _DiskThread(Thread):
     def run(self) -> None:
         # Of this thread alone: a nice value is a thread's on Linux (setpriority(2), "C library/kernel differences").
-        with suppress(OSError):  # a sandbox may forbid it; then a large body goes before nobody, and nobody before it
+        with suppress(OSError):  # a sandbox may forbid it; then they are as the reactor is
             os.nice(NICENESS)
         super().run()
 
